@@ -1,0 +1,1 @@
+"""Vector engines: exact scan and graphs behind one protocol, attribute filters, the executor."""

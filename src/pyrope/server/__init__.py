@@ -1,0 +1,1 @@
+"""The asyncio shell: connections, listeners, lifecycle."""

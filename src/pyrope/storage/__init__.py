@@ -1,0 +1,1 @@
+"""Durable storage: LMDB records, vector files, saved graphs, group commit."""
