@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ Mask = NDArray[np.bool_]
 """Shape (slots,). True where a slot takes part."""
 
 
-class Metric(str, Enum):
+class Metric(StrEnum):
     """How two vectors are scored. COSINE: cosine; IP: inner product; L2: Euclidean distance."""
 
     COSINE = "COSINE"
@@ -31,7 +31,7 @@ class Metric(str, Enum):
         return self is not Metric.L2
 
 
-class IndexType(str, Enum):
+class IndexType(StrEnum):
     FLAT = "FLAT"
     HNSW = "HNSW"
 

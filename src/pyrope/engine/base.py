@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,16 @@ from numpy.typing import NDArray
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
 
+class DamagedIndexError(Exception):
+    """A saved index cannot be used: it is cut short, or was made for another definition."""
+
+
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """Effort of one search. None: the engine's own default; what an engine lacks it ignores.
+    """Effort of one search. None: the engine's own default.
+
+    An engine names the options that it honours in `VectorIndex.honours`; the others have no
+    effect on it, so whoever takes them from a client refuses what the engine does not honour.
 
     Attributes:
         ef: candidates that a graph search keeps.
@@ -31,13 +40,66 @@ class Neighbours:
     """Answers to n queries, nearest first.
 
     Attributes:
-        slots: int64, shape (n, k); -1 where fewer than k were found (always at the end of a row).
-        scores: float32, shape (n, k), in the metric's own unit (cosine, inner product, Euclidean
+        slots: int64, shape (n, w), where w is k or the number of vectors that take part,
+            whichever is less; -1 where a row has fewer (always at its end).
+        scores: float32, shape (n, w), in the metric's own unit (cosine, inner product, Euclidean
             distance); NaN where slots is -1.
     """
 
     slots: NDArray[np.int64]
     scores: NDArray[np.float32]
+
+    @staticmethod
+    def nothing(queries: int, width: int = 0) -> Neighbours:
+        """Rows that hold no neighbour, to be filled in or returned as they are."""
+        return Neighbours(
+            np.full((queries, width), -1, dtype=np.int64),
+            np.full((queries, width), np.nan, dtype=np.float32),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedUpsert:
+    """What `VectorIndex.prepare_upsert` leaves for `VectorIndex.insert`.
+
+    Not what was asked for, slot by slot: a vector that needs no linking is missing here, and a
+    node that another slot inherits is added.
+
+    Attributes:
+        slots: the labels to link, without duplicates.
+        vectors: float32, shape (len(slots), dim), in the engine's own form (may be normalised).
+    """
+
+    slots: Slots
+    vectors: Float32Matrix
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def split(self, parts: int) -> list[PreparedUpsert]:
+        """At most `parts` pieces of about equal size, none empty."""
+        bounds = np.linspace(0, len(self), min(parts, len(self)) + 1).astype(int).tolist()
+        return [
+            PreparedUpsert(self.slots[a:b], self.vectors[a:b])
+            for a, b in pairwise(bounds)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatistics:
+    """Counters since the index was made.
+
+    Attributes:
+        graph_queries_total: queries answered by a graph.
+        scan_queries_total: queries answered by a scan, because that was asked for or cheaper.
+        widened_queries_total: queries whose beam held too few that take part, and was widened.
+        fallback_queries_total: of the scans, those made because the graph gave too few.
+    """
+
+    graph_queries_total: int = 0
+    scan_queries_total: int = 0
+    widened_queries_total: int = 0
+    fallback_queries_total: int = 0
 
 
 class VectorSource(Protocol):
@@ -55,16 +117,31 @@ class VectorSource(Protocol):
 class VectorIndex(Protocol):
     """An index over slots.
 
-    Calls of the first group may run at the same time as one another, in any threads; calls of
-    the second group need the index to themselves (the caller sees to it). All native work releases
-    the GIL unless said otherwise. Vectors are float32, shape (n, dim), C-contiguous, finite;
-    their raw rows have been written to the `VectorSource` before they are added here.
+    Three groups of calls. Readers may run at the same time as one another, in any threads.
+    `insert` may run at the same time as other `insert` calls, and as nothing else. Writers need
+    the index to themselves. The caller sees to it.
+
+    Native work runs in the calling thread alone and releases the GIL unless said otherwise: to
+    use several cores, the caller splits a batch over several threads, each of which has called
+    `pyrope.engine.init_worker_thread` once.
+
+    Vectors are float32, shape (n, dim), C-contiguous, finite, and have passed
+    `pyrope.engine.normalise.check_magnitude`; their raw rows have been written to the
+    `VectorSource` before they are added here.
     """
 
-    metric: Metric
-    dim: int
+    @property
+    def metric(self) -> Metric: ...
 
-    # -- first group: readers ---------------------------------------------------------------
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def honours(self) -> frozenset[str]:
+        """Names of the fields of `SearchOptions` that this engine honours."""
+        ...
+
+    # -- readers -------------------------------------------------------------------------------
 
     def search(
         self, queries: Float32Matrix, k: int, options: SearchOptions, allowed: Mask | None = None
@@ -82,7 +159,7 @@ class VectorIndex(Protocol):
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
     ) -> Neighbours:
-        """The k nearest of each query by a full scan."""
+        """The k nearest of each query by a full scan; equal scores by ascending slot."""
         ...
 
     def __len__(self) -> int:
@@ -91,7 +168,7 @@ class VectorIndex(Protocol):
 
     @property
     def deleted_count(self) -> int:
-        """Vectors deleted whose place has not been taken again (tombstones)."""
+        """Tombstones: places that hold memory and slow searches, but stand for no vector."""
         ...
 
     @property
@@ -99,12 +176,59 @@ class VectorIndex(Protocol):
         """Anonymous memory held, in bytes (an estimate from the structure's own arithmetic)."""
         ...
 
-    # -- second group: exclusive ---------------------------------------------------------------
+    def statistics(self) -> EngineStatistics: ...
+
+    # -- insert --------------------------------------------------------------------------------
+
+    def insert(self, part: PreparedUpsert) -> None:
+        """Link one piece of what `prepare_upsert` returned (see there)."""
+        ...
+
+    # -- writers -------------------------------------------------------------------------------
+
+    def prepare_upsert(self, slots: Slots, vectors: Float32Matrix) -> PreparedUpsert:
+        """The first half of an upsert: everything but the slow part.
+
+        `slots` has no duplicates. The second half is `insert` with each piece of the result's
+        `split`, in as many threads. Until the last piece is in, no reader and no writer may run;
+        if one fails, the index is to be thrown away.
+        """
+        ...
 
     def upsert(self, slots: Slots, vectors: Float32Matrix) -> None:
-        """Add vectors, or replace those whose slots are in use. `slots` has no duplicates."""
+        """Add vectors, or replace those whose slots are in use: both halves, in this thread."""
         ...
 
     def delete(self, slots: Slots) -> None:
         """Remove vectors; slots that hold none are passed over."""
+        ...
+
+
+@runtime_checkable
+class GraphIndex(VectorIndex, Protocol):
+    """An index whose structure takes long to build, and is therefore worth a file of its own."""
+
+    def labels(self) -> Slots:
+        """Slots that have a node in the graph, live or not, ascending: what a save would hold."""
+        ...
+
+    def save(self, path: str) -> None:
+        """Write the file, holding the GIL throughout (a reader).
+
+        Raises:
+            OSError: it could not be written whole.
+        """
+        ...
+
+    def save_forked(self, path: str, forked: Callable[[], None]) -> None:
+        """Write the file from a forked process, and wait for it without the GIL (a reader).
+
+        Args:
+            path: of the file.
+            forked: called in this thread as soon as the child has its copy of the index:
+                writers may go on from then on. It is called once, if the fork succeeds.
+
+        Raises:
+            OSError: the process could not be forked, or the file not be written whole.
+        """
         ...

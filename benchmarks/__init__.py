@@ -1,0 +1,1 @@
+"""Measurements of Pyrope: the harness (`python -m benchmarks.run`) and micro-benchmarks."""

@@ -1,0 +1,5 @@
+"""``python -m pyrope`` is ``pyrope``."""
+
+from pyrope.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""The command line: settings in, a running server out. The only place that installs uvloop."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import uvloop
+
+from pyrope import __version__
+from pyrope.clock import Clock, SystemClock
+from pyrope.config import (
+    CONFIG_ENV,
+    InvalidSettingsError,
+    LoadedSettings,
+    Setting,
+    Settings,
+    every_setting,
+    load_settings,
+    nested,
+    readable,
+    readable_bounds,
+    toml_in_force,
+)
+from pyrope.errors import PyropeError
+from pyrope.log import configure_logging, get_logger, iso_utc
+from pyrope.storage.store import StorageError
+
+EXIT_CANNOT_START = 1
+EXIT_BAD_SETTINGS = 2
+
+
+class Serve(Protocol):
+    """`pyrope.server.lifecycle.serve`: returns when the server has drained after a signal.
+
+    It calls `ready` once, with the addresses it listens on, and raises OSError, StorageError or a
+    PyropeError before that where it cannot start.
+    """
+
+    def __call__(
+        self, settings: Settings, clock: Clock, *, ready: Callable[[str], None]
+    ) -> Coroutine[Any, Any, None]: ...
+
+
+def _option(setting: Setting) -> click.Option:
+    facts = [f"default: {readable(setting, setting.default) or 'unset'}"]
+    if setting.unit:
+        facts.append(setting.unit)
+    bounds = readable_bounds(setting)
+    if bounds and not setting.is_bool:
+        facts.append(bounds)
+    help_text = f"{setting.description} [{'; '.join(facts)}]"
+    if setting.is_bool:
+        pair = f"{setting.flag}/--no-{setting.flag.removeprefix('--')}"
+        return click.Option([_parameter(setting), pair], default=None, help=help_text)
+    # Checked with the other sources, by the settings classes, rather than here.
+    return click.Option([_parameter(setting), setting.flag], metavar="VALUE", help=help_text)
+
+
+def _parameter(setting: Setting) -> str:
+    return "_".join(setting.path)
+
+
+def _settings_options() -> list[click.Parameter]:
+    config = click.Option(
+        ["config", "--config"],
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        envvar=CONFIG_ENV,
+        help=f"TOML file with settings. [environment: {CONFIG_ENV}]",
+    )
+    return [config, *map(_option, every_setting())]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pyrope", message="%(prog)s %(version)s")
+def main() -> None:
+    """Pyrope: a vector cache server that speaks the Redis protocol."""
+
+
+@main.command("version")
+def print_version() -> None:
+    """Print the version."""
+    click.echo(f"pyrope {__version__}")
+
+
+@main.command(params=_settings_options())
+def check(config: Path | None, **flags: object) -> None:
+    """Validate settings and print what is in force, with the source of each value.
+
+    Takes what `serve` takes. Exits with 2 where something is wrong.
+    """
+    loaded = _load(config, flags)
+    click.echo(toml_in_force(loaded.settings, loaded.origins), nl=False)
+
+
+@main.command(params=_settings_options())
+def serve(config: Path | None, **flags: object) -> None:
+    """Run the server until SIGTERM or SIGINT.
+
+    A flag wins over the environment (PYROPE_PORT, PYROPE_LIMITS__MAX_CLIENTS, ...), the
+    environment over the file. One line on standard error says when the server is ready.
+    """
+    settings = _load(config, flags).settings
+    # The engines take half a second to import: `pyrope check` and `--help` do without.
+    from pyrope.server import lifecycle  # noqa: PLC0415
+
+    sys.exit(run(settings, SystemClock(), lifecycle.serve))
+
+
+def _load(config: Path | None, flags: dict[str, object]) -> LoadedSettings:
+    given = ((setting, flags[_parameter(setting)]) for setting in every_setting())
+    try:
+        return load_settings(config, nested((s, value) for s, value in given if value is not None))
+    except InvalidSettingsError as error:
+        for problem in error.problems:
+            click.echo(f"pyrope: {problem}", err=True)
+        sys.exit(EXIT_BAD_SETTINGS)
+
+
+def run(settings: Settings, clock: Clock, server: Serve) -> int:
+    """Run `server` on uvloop until it returns.
+
+    Returns:
+        The exit code: 0 after a drain, 1 where the server could not start; one line on standard
+        error then says why. What fails later is a bug, and leaves as the exception it is.
+    """
+    configure_logging(
+        level=lambda: settings.log.level,
+        output=settings.log.format,
+        now=clock.wall,
+        stream=sys.stderr,
+    )
+    started = False
+
+    def ready(addresses: str) -> None:
+        nonlocal started
+        started = True
+        click.echo(_ready_line(settings, clock, addresses), err=True)
+
+    try:
+        uvloop.run(server(settings, clock, ready=ready))
+    except (OSError, PyropeError, StorageError) as error:
+        if started:
+            raise
+        get_logger(__name__).error(f"cannot start: {error}")
+        return EXIT_CANNOT_START
+    return 0
+
+
+def _ready_line(settings: Settings, clock: Clock, addresses: str) -> str:
+    """What supervisors wait for, whatever the log level; JSON where the log is JSON."""
+    if settings.log.format == "text":
+        return f"Pyrope {__version__} ready on {addresses}"
+    line = {
+        "event": "ready",
+        "version": __version__,
+        "addresses": addresses,
+        "level": "info",
+        "timestamp": iso_utc(clock.wall()),
+    }
+    return json.dumps(line)

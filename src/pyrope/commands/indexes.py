@@ -1,0 +1,176 @@
+"""Commands that create, change and describe indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import Any
+
+from pyrope.commands.context import Context
+from pyrope.commands.options import Option, OptionTable, choice, integer
+from pyrope.commands.spec import Access, Argument, Command
+from pyrope.errors import CommandError
+from pyrope.resp.values import OK
+from pyrope.service.service import INDEX_NAME, IndexDefinition
+from pyrope.types import IndexType, Metric
+
+GROUP = "vector"
+
+_TYPES = {
+    b"FLAT": IndexType.FLAT,
+    b"HNSW": IndexType.HNSW,
+    **{
+        word: CommandError(f"TYPE {word.decode()} is not available yet")
+        for word in (b"HNSW_SQ8", b"IVF_FLAT", b"IVF_PQ", b"AUTO")
+    },
+}
+_METRICS = {metric.value.encode(): metric for metric in Metric}
+_LATER = tuple(
+    Option(word, word.lower(), unavailable=True)
+    for word in ("NLIST", "NPROBE", "PQM", "EMBEDDER", "CACHE", "CACHETTL")
+)
+
+_CREATE_OPTIONS = OptionTable(
+    "VECTOR.CREATE",
+    (
+        Option("DIM", "dim", integer("DIM", 1, "dim"), type="integer"),
+        Option("METRIC", "metric", choice("METRIC", _METRICS), argument="COSINE|IP|L2"),
+        Option("TYPE", "type", choice("TYPE", _TYPES), argument="FLAT|HNSW"),
+        Option("M", "m", integer("M", 2, "m"), type="integer"),
+        Option(
+            "EFCONSTRUCTION", "ef_construction", integer("EFCONSTRUCTION", 1, "ef"), type="integer"
+        ),
+        Option("EF", "ef", integer("EF", 1, "ef"), type="integer"),
+        *_LATER,
+        Option("NX", "if_new"),
+    ),
+)
+_ALTER_OPTIONS = OptionTable(
+    "VECTOR.ALTER", (Option("EF", "ef", integer("EF", 1, "ef"), type="integer"), *_LATER)
+)
+
+
+def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
+    name = args[1].decode(errors="replace")
+    if not INDEX_NAME.fullmatch(name):
+        raise CommandError(
+            "invalid index name: 1 to 128 letters, digits, '_', '.' or '-' are expected"
+        )
+    options = _CREATE_OPTIONS.parse(args, 2, context.server.settings.limits)
+    if_new = options.pop("if_new", False)
+    if "dim" not in options:
+        raise CommandError("DIM is missing: the dimension of the vectors is needed")
+    definition = IndexDefinition(name=name, **options)
+    tenant = context.client.tenant
+
+    async def created() -> Any:
+        await context.server.service.create_index(tenant, definition, if_new=if_new)
+        return OK
+
+    return created()
+
+
+def alter(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
+    options = _ALTER_OPTIONS.parse(args, 2, context.server.settings.limits)
+    tenant = context.client.tenant
+    context.server.service.index(tenant, args[1])
+
+    async def altered() -> Any:
+        await context.server.service.alter_index(tenant, args[1], **options)
+        return OK
+
+    return altered()
+
+
+async def drop(context: Context, args: list[bytes]) -> bool:
+    return await context.server.service.drop_index(context.client.tenant, args[1])
+
+
+def list_(context: Context, args: list[bytes]) -> list[str]:
+    return context.server.service.index_names(context.client.tenant)
+
+
+def info(context: Context, args: list[bytes]) -> dict[str, Any]:
+    index = context.server.service.index(context.client.tenant, args[1])
+    index.remove_expired()
+    spec = index.spec
+    return {
+        "name": spec.name,
+        "tenant": spec.tenant,
+        "dim": spec.dim,
+        "metric": spec.metric.value,
+        "type": spec.type.value,
+        "count": len(index),
+        "deleted": index.engine.deleted_count,
+        # Every vector is in the engine when its write is acknowledged.
+        "head_count": 0,
+        "memory_bytes": index.memory_bytes,
+        "ef": spec.ef,
+        "nprobe": 0,
+        "m": spec.m,
+        "ef_construction": spec.ef_construction,
+        "nlist": 0,
+        "epoch": index.sequence,
+        "attributes_count": len(index.attributes),
+        "expiring_count": index.expiring_count,
+        "building": index.rebuilding,
+        "cache_levels": "OFF",
+        "cache_entries": 0,
+        "cache_bytes": 0,
+        "embedder": None,
+        "created_at": int(spec.created_at),
+    }
+
+
+def build(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
+    tenant = context.client.tenant
+    context.server.service.index(tenant, args[1])
+
+    async def built() -> Any:
+        await context.server.service.build_index(tenant, args[1])
+        return OK
+
+    return built()
+
+
+_WRITE = frozenset({"write"})
+_WRITE_CATEGORIES = frozenset({"keyspace", "write", "vector", "slow"})
+_READ = frozenset({"readonly", "fast"})
+_READ_CATEGORIES = frozenset({"keyspace", "read", "vector", "fast"})
+_INDEX = Argument("index", "key")
+
+COMMANDS = (
+    Command(
+        "VECTOR.CREATE", -4, create,
+        "Creates an index. With NX, one that is there already with the same definition is fine.",
+        GROUP, access=Access.EXCLUSIVE, flags=_WRITE | {"denyoom"}, categories=_WRITE_CATEGORIES,
+        has_index=True, arguments=(_INDEX, *_CREATE_OPTIONS.describe()), returns="OK",
+    ),
+    Command(
+        "VECTOR.ALTER", -4, alter, "Changes the defaults of an index.",
+        GROUP, access=Access.EXCLUSIVE, flags=_WRITE, categories=_WRITE_CATEGORIES,
+        has_index=True, arguments=(_INDEX, *_ALTER_OPTIONS.describe()), returns="OK",
+    ),
+    Command(
+        "VECTOR.DROP", 2, drop, "Drops an index and gives its space back.",
+        GROUP, access=Access.EXCLUSIVE, flags=_WRITE, categories=_WRITE_CATEGORIES,
+        has_index=True, arguments=(_INDEX,), complexity="O(N)",
+        returns="1 | 0 (no such index)",
+    ),
+    Command(
+        "VECTOR.LIST", 1, list_, "Lists the tenant's indexes.",
+        GROUP, access=Access.READ, flags=_READ, categories=_READ_CATEGORIES,
+        complexity="O(number of indexes)", returns="array of names",
+    ),
+    Command(
+        "VECTOR.INFO", 2, info, "Describes an index.",
+        GROUP, access=Access.READ, flags=_READ, categories=_READ_CATEGORIES, has_index=True,
+        arguments=(_INDEX,), returns="map",
+    ),
+    Command(
+        "VECTOR.BUILD", 2, build,
+        "Compacts an index: builds its graph anew without what was deleted, while it goes on "
+        "serving; answers when that is done.",
+        GROUP, access=Access.EXCLUSIVE, flags=_WRITE, categories=_WRITE_CATEGORIES,
+        has_index=True, arguments=(_INDEX,), complexity="O(N log N)", returns="OK",
+    ),
+)  # fmt: skip

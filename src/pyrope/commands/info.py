@@ -1,0 +1,237 @@
+"""The text of INFO."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pyrope import __version__
+from pyrope.commands.context import Server
+from pyrope.commands.spec import Command
+
+Section = Mapping[str, Any]
+
+REDIS_LEVEL = "8.0.6"
+"""The Redis whose manners are followed: client libraries look for it to decide what they may use."""
+
+
+def human(size: float) -> str:
+    """Bytes as Redis prints them for people: ``1.29M``."""
+    if size < 1024:
+        return f"{size:.0f}B"
+    for unit in "KMGT":
+        size /= 1024
+        if size < 1024 or unit == "T":
+            break
+    return f"{size:.2f}{unit}"
+
+
+def resident_bytes() -> tuple[int, int]:
+    """Resident memory of this process: all of it, and the anonymous part of it, in bytes."""
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+    except OSError:  # not Linux: the peak is all that the standard library tells
+        scale = 1 if sys.platform == "darwin" else 1024
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+        return peak, peak
+    found = {}
+    for line in status.splitlines():
+        if line.startswith(("VmRSS:", "RssAnon:")):
+            name, value, _unit = line.split()
+            found[name] = int(value) * 1024
+    return found.get("VmRSS:", 0), found.get("RssAnon:", 0)
+
+
+def _server(server: Server) -> Section:
+    settings = server.settings
+    uptime = int(server.clock.monotonic() - server.started_at)
+    return {
+        "pyrope_version": __version__,
+        "redis_version": REDIS_LEVEL,
+        "redis_mode": "standalone",
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "arch_bits": 64 if sys.maxsize > 2**32 else 32,
+        "python_version": platform.python_version(),
+        "process_id": os.getpid(),
+        "run_id": server.run_id,
+        "tcp_port": settings.port,
+        "server_time_usec": int(server.clock.wall() * 1_000_000),
+        "uptime_in_seconds": uptime,
+        "uptime_in_days": uptime // 86400,
+        **{f"listener{i}": address for i, address in enumerate(server.listening)},
+    }
+
+
+def _clients(server: Server) -> Section:
+    clients = server.clients.values()
+    return {
+        "connected_clients": len(server.clients),
+        "maxclients": server.settings.limits.max_clients,
+        "blocked_clients": sum(1 for client in clients if client.link.in_flight),
+        "client_biggest_input_buffer": max((c.link.input_buffered for c in clients), default=0),
+        "client_biggest_output_buffer": max((c.link.output_buffered for c in clients), default=0),
+    }
+
+
+def _memory(server: Server) -> Section:
+    resident, anonymous = resident_bytes()
+    dataset = server.service.memory_bytes
+    limit = server.settings.maxmemory
+    return {
+        "used_memory": anonymous,
+        "used_memory_human": human(anonymous),
+        "used_memory_rss": resident,
+        "used_memory_rss_human": human(resident),
+        "used_memory_dataset": dataset,
+        "used_memory_dataset_human": human(dataset),
+        "maxmemory": limit,
+        "maxmemory_human": human(limit),
+        "maxmemory_policy": "noeviction",
+    }
+
+
+def _persistence(server: Server) -> Section:
+    service = server.service
+    saver = service.saver
+    commits = service.commit_statistics()
+    return {
+        "loading": int(service.loading),
+        "loading_loaded_vectors": service.progress.loaded_vectors,
+        "loading_total_vectors": service.progress.total_vectors,
+        "durable": int(not server.settings.in_memory),
+        "data_bytes_on_disk": service.disk_bytes,
+        "commits": commits.commits_total,
+        "commits_failed": commits.errors_total,
+        "commit_changes": commits.changes_total,
+        "commit_changes_pending": commits.pending_current,
+        "last_commit_usec": int(commits.last_seconds * 1_000_000),
+        "graph_last_save_time": int(saver.last_save_at),
+        "graph_save_in_progress": int(saver.saving),
+        "graph_last_save_status": "err" if saver.error else "ok",
+        "graph_last_save_error": saver.error or "",
+        "graph_changes_since_last_save": sum(i.unsaved_changes for i in service.indexes()),
+    }
+
+
+def _stats(server: Server) -> Section:
+    counters = server.counters
+    return {
+        "total_connections_received": counters.connections_received_total,
+        "rejected_connections": counters.connections_rejected_total,
+        "total_commands_processed": counters.commands_processed_total,
+        "total_net_input_bytes": counters.net_input_bytes_total,
+        "total_net_output_bytes": counters.net_output_bytes_total,
+        "total_error_replies": counters.errors_total,
+        "client_output_buffer_limit_disconnections": counters.output_limit_disconnections_total,
+        "client_idle_disconnections": counters.idle_disconnections_total,
+        "protocol_errors": counters.protocol_errors_total,
+        "searches": counters.searches_total,
+        "search_batches": counters.search_batches_total,
+        "vectors_written": counters.vectors_written_total,
+        "vectors_deleted": counters.vectors_deleted_total,
+        "vectors_expired": counters.vectors_expired_total,
+    }
+
+
+def _keyspace(server: Server) -> Section:
+    indexes = server.service.indexes()
+    if not indexes:
+        return {}
+    vectors = sum(len(index) for index in indexes)
+    expires = sum(index.expiring_count for index in indexes)
+    return {"db0": f"keys={len(indexes)},vectors={vectors},expires={expires}"}
+
+
+def _indexes(server: Server) -> Section:
+    return {
+        f"index{number}": (
+            f"name={index.spec.name},tenant={index.spec.tenant},type={index.spec.type.value},"
+            f"metric={index.spec.metric.value},dim={index.spec.dim},vectors={len(index)},"
+            f"memory={index.memory_bytes}"
+        )
+        for number, index in enumerate(server.service.indexes())
+    }
+
+
+def _tenants(server: Server) -> Section:
+    counts: dict[str, int] = {}
+    for index in server.service.indexes():
+        counts[index.spec.tenant] = counts.get(index.spec.tenant, 0) + 1
+    return {f"tenant_{tenant}": f"indexes={count}" for tenant, count in sorted(counts.items())}
+
+
+def _all_commands(server: Server) -> Iterator[Command]:
+    for command in server.commands.values():
+        yield command
+        yield from command.subcommands.values()
+
+
+def _commandstats(server: Server) -> Section:
+    return {
+        f"cmdstat_{command.display_name}": (
+            f"calls={stats.calls},usec={stats.microseconds:.0f},"
+            f"usec_per_call={stats.microseconds / max(stats.calls, 1):.2f},"
+            f"rejected_calls={stats.rejected},failed_calls={stats.failed}"
+        )
+        for command in _all_commands(server)
+        if (stats := command.stats).calls or stats.rejected or stats.failed
+    }
+
+
+def _errorstats(server: Server) -> Section:
+    return {
+        f"errorstat_{prefix}": f"count={count}"
+        for prefix, count in sorted(server.counters.errors_by_prefix.items())
+    }
+
+
+def _latencystats(server: Server) -> Section:
+    return {
+        f"latency_percentiles_usec_{command.display_name}": ",".join(
+            f"{label}={command.stats.latency.percentile(share) / 1000:.3f}"
+            for label, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999))
+        )
+        for command in _all_commands(server)
+        if command.stats.latency.count
+    }
+
+
+_SECTIONS: Mapping[str, Callable[[Server], Section]] = {
+    "server": _server,
+    "clients": _clients,
+    "memory": _memory,
+    "persistence": _persistence,
+    "stats": _stats,
+    "keyspace": _keyspace,
+    "indexes": _indexes,
+    "tenants": _tenants,
+    "errorstats": _errorstats,
+    "commandstats": _commandstats,
+    "latencystats": _latencystats,
+}
+_ONLY_WHEN_ASKED = frozenset({"commandstats", "latencystats"})
+SECTION_NAMES = tuple(_SECTIONS)
+
+
+def render_info(server: Server, wanted: list[str]) -> str:
+    """The sections named, in their order; without names all but the long ones.
+
+    ``all`` and ``everything`` name all of them, ``default`` those of an INFO without arguments.
+    Names that are no section are passed over, as Redis does.
+    """
+    names = set(wanted)
+    if not names or "default" in names:
+        names |= set(_SECTIONS) - _ONLY_WHEN_ASKED
+    if names & {"all", "everything"}:
+        names |= set(_SECTIONS)
+    parts = []
+    for name, section in _SECTIONS.items():
+        if name in names:
+            lines = "".join(f"{key}:{value}\r\n" for key, value in section(server).items())
+            parts.append(f"# {name.capitalize()}\r\n{lines}")
+    return "\r\n".join(parts)

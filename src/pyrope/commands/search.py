@@ -1,0 +1,243 @@
+"""VECTOR.SEARCH and VECTOR.MSEARCH."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyrope.commands.context import Context, Pending
+from pyrope.commands.options import Convert, Option, OptionTable, integer, number
+from pyrope.commands.spec import Access, Argument, Command
+from pyrope.commands.vector_argument import QUERY_ARGUMENT, check_blob, check_rows, parse_vector
+from pyrope.config import LimitSettings
+from pyrope.engine.base import SearchOptions
+from pyrope.engine.filter import Filter, compile_filter
+from pyrope.errors import CommandError, DimensionError
+from pyrope.resp.values import Raw
+from pyrope.resp.writer import encode, encode_bulk, encode_scores
+from pyrope.service.index import OpenIndex
+from pyrope.service.search import Hits
+from pyrope.types import IndexType
+
+GROUP = "vector"
+_COUNT = 10
+_TIMEOUT_MAX_MS = 3_600_000
+_NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
+
+_request_numbers = itertools.count(1)
+
+
+def _to_filter(raw: bytes, limits: LimitSettings) -> Filter:
+    return compile_filter(raw, max_bytes=limits.filter_bytes)
+
+
+_count: Convert = integer("COUNT", 1, "count")
+
+SEARCH_OPTIONS = (
+    Option("COUNT", "count", _count, type="integer", argument="k"),
+    Option("TOPK", "count", _count, type="integer", argument="k"),
+    Option("WITHSCORES", "with_scores"),
+    Option("WITHATTRIBS", "with_attributes"),
+    Option("FILTER", "filter", _to_filter, argument="expression"),
+    Option("EPSILON", "epsilon", number("EPSILON", 0.0), type="double", argument="distance"),
+    Option("EF", "ef", integer("EF", 1, "ef"), type="integer"),
+    Option("NPROBE", "nprobe", unavailable=True),
+    Option("MAXSCANS", "max_scans", unavailable=True),
+    Option("TRUTH", "exact"),
+    Option("CACHE", "cache", unavailable=True),
+    Option("MINRECALL", "min_recall", unavailable=True),
+    Option("QUERY", "query", unavailable=True),
+    Option("SESSION", "session", unavailable=True),
+    Option(
+        "TIMEOUT",
+        "timeout",
+        integer("TIMEOUT", 1, _TIMEOUT_MAX_MS),
+        type="integer",
+        argument="milliseconds",
+    ),
+    Option("WITHINFO", "with_info"),
+)
+_SEARCH_OPTIONS = OptionTable("VECTOR.SEARCH", SEARCH_OPTIONS)
+_MSEARCH_OPTIONS = OptionTable("VECTOR.MSEARCH", SEARCH_OPTIONS)
+_NO_OPTIONS: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Renderer:
+    """Makes replies out of hits, in the form that the options ask for.
+
+    Attributes:
+        received_at: monotonic time in seconds at which the command began.
+    """
+
+    context: Context
+    index: OpenIndex
+    options: Mapping[str, Any]
+    search_options: SearchOptions
+    received_at: float
+
+    def one(self, hits: Hits, protocol: int) -> Raw:
+        return Raw(self._encode(hits, protocol))
+
+    def many(self, answers: list[Hits], protocol: int) -> Raw:
+        parts = [self._encode(hits, protocol) for hits in answers]
+        return Raw(b"*%d\r\n" % len(parts) + b"".join(parts))
+
+    def _encode(self, hits: Hits, protocol: int) -> bytes:
+        options = self.options
+        if not options.get("with_info"):
+            return _encode_hits(hits, options, protocol)
+        clock = self.context.server.clock
+        began = clock.monotonic()
+        encoded = _encode_hits(hits, options, protocol)
+        ended = clock.monotonic()
+        return b"*2\r\n" + encoded + encode(self._info(hits, began, ended), protocol)
+
+    def _info(self, hits: Hits, began: float, ended: float) -> dict[str, Any]:
+        spec = self.index.spec
+        return {
+            "cache": "off",
+            "repaired": 0,
+            # Only a full scan proves its answer; a graph's is as good as its recall, which
+            # nothing has audited.
+            "certified_recall": 1.0 if hits.exact else 0.0,
+            "estimated_recall": 1.0 if hits.exact else None,
+            "cost": None,
+            "cost_saved": None,
+            "metric": spec.metric.value,
+            "direction": "higher" if spec.metric.higher_is_nearer else "lower",
+            "ef": self.search_options.ef,
+            "nprobe": self.search_options.nprobe,
+            "max_scans": self.search_options.max_scans,
+            "request_id": f"{self.context.server.run_id[:8]}-{next(_request_numbers):x}",
+            "latency_us": {
+                "total": _microseconds(ended - self.received_at),
+                "cache": 0,
+                "queue": _microseconds(hits.queue_seconds),
+                "search": _microseconds(hits.search_seconds),
+                "attributes": _microseconds(ended - began),
+            },
+        }
+
+
+def _microseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1e6))
+
+
+def _encode_hits(hits: Hits, options: Mapping[str, Any], protocol: int) -> bytes:
+    """Redis' shapes: an array of ids; with scores or attributes a flat array (RESP2: id, score,
+    attributes, ...) or a map from id to score, attributes, or [score, attributes] (RESP3)."""
+    ids = hits.ids
+    with_attributes = options.get("with_attributes", False)
+    if not options.get("with_scores"):
+        if not with_attributes:
+            return b"*%d\r\n%b" % (len(ids), b"".join(ids))
+        columns = [ids, _encode_attributes(hits, protocol)]
+    elif with_attributes:
+        scores = encode_scores(hits.scores, protocol)
+        if protocol == 3:
+            scores = [b"*2\r\n" + score for score in scores]
+        columns = [ids, scores, _encode_attributes(hits, protocol)]
+    else:
+        columns = [ids, encode_scores(hits.scores, protocol)]
+    header = b"%%%d\r\n" % len(ids) if protocol == 3 else b"*%d\r\n" % (len(ids) * len(columns))
+    return header + b"".join(itertools.chain.from_iterable(zip(*columns, strict=True)))
+
+
+def _encode_attributes(hits: Hits, protocol: int) -> list[bytes]:
+    null = _NULL[protocol]
+    return [null if raw is None else encode_bulk(raw) for raw in hits.attributes]
+
+
+def _submit(
+    context: Context, index: OpenIndex, query: bytes, options: Mapping[str, Any], ef: SearchOptions
+) -> asyncio.Future[Hits]:
+    timeout = options.get("timeout")
+    return index.search(
+        context.client.id,
+        query,
+        options.get("count", _COUNT),
+        ef,
+        exact="exact" in options,
+        filter_=options.get("filter"),
+        epsilon=options.get("epsilon"),
+        with_attributes="with_attributes" in options,
+        timeout=None if timeout is None else timeout / 1000,
+    )
+
+
+def _effort(index: OpenIndex, options: Mapping[str, Any]) -> SearchOptions:
+    """What reaches the engine. A full scan has no effort to choose."""
+    if index.spec.type is IndexType.FLAT or "exact" in options:
+        return SearchOptions()
+    return SearchOptions(ef=options.get("ef", index.spec.ef))
+
+
+def search(context: Context, args: list[bytes]) -> Pending:
+    server = context.server
+    received_at = server.clock.monotonic()
+    limits = server.settings.limits
+    vector, position = parse_vector(args, 2, limits, element=True)
+    options = (
+        _SEARCH_OPTIONS.parse(args, position, limits) if position < len(args) else _NO_OPTIONS
+    )
+    index = server.service.index(context.client.tenant, args[1])
+    index.remove_expired()
+    query = vector.resolve(index)
+    effort = _effort(index, options)
+    renderer = _Renderer(context, index, options, effort, received_at)
+    return Pending(_submit(context, index, query, options, effort), renderer.one)
+
+
+def msearch(context: Context, args: list[bytes]) -> Pending:
+    server = context.server
+    received_at = server.clock.monotonic()
+    limits = server.settings.limits
+    if args[2].upper() != b"FP32":
+        raise CommandError("invalid vector specification: FP32 is expected")
+    blob = args[3]
+    if not blob or len(blob) % 4:
+        check_blob(blob)
+    options = _MSEARCH_OPTIONS.parse(args, 4, limits)
+    index = server.service.index(context.client.tenant, args[1])
+    size = 4 * index.spec.dim
+    if len(blob) // size > limits.count:
+        raise DimensionError(
+            f"{len(blob) // size} vectors exceed the limit of {limits.count} in one command"
+        )
+    check_rows(blob, index.spec.dim)
+    effort = _effort(index, options)
+    renderer = _Renderer(context, index, options, effort, received_at)
+    futures = [
+        _submit(context, index, blob[start : start + size], options, effort)
+        for start in range(0, len(blob), size)
+    ]
+    return Pending(asyncio.gather(*futures), renderer.many)
+
+
+_FLAGS = frozenset({"readonly"})
+_CATEGORIES = frozenset({"read", "vector", "slow"})
+_INDEX = Argument("index", "key")
+_RETURNS = (
+    "array of ids; WITHSCORES, WITHATTRIBS: flat array id, score, attributes, … (RESP2), or map "
+    "id -> score | attributes | [score, attributes] (RESP3); WITHINFO: [hits, info]"
+)
+
+COMMANDS = (
+    Command(
+        "VECTOR.SEARCH", -4, search, "Finds the vectors nearest to a vector.",
+        GROUP, access=Access.READ, flags=_FLAGS, categories=_CATEGORIES, has_index=True,
+        arguments=(_INDEX, QUERY_ARGUMENT, *_SEARCH_OPTIONS.describe()),
+        complexity="O(log N) for HNSW, O(N) for FLAT and TRUTH", returns=_RETURNS,
+    ),
+    Command(
+        "VECTOR.MSEARCH", -4, msearch, "Finds the vectors nearest to each of several vectors.",
+        GROUP, access=Access.READ, flags=_FLAGS, categories=_CATEGORIES, has_index=True,
+        arguments=(_INDEX, Argument("blob", "string", "FP32"), *_MSEARCH_OPTIONS.describe()),
+        complexity="O(n log N) for HNSW, O(n·N) for FLAT and TRUTH",
+        returns="array of n answers, each as VECTOR.SEARCH gives it",
+    ),
+)  # fmt: skip

@@ -1,0 +1,79 @@
+"""The commands that took longest, as SLOWLOG shows them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+# Redis' own bounds: an entry shows so many arguments, and so much of each.
+_ARGUMENTS_MAX = 32
+_ARGUMENT_BYTES_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class SlowCommand:
+    """One entry.
+
+    Attributes:
+        at: Unix time in seconds.
+        microseconds: how long the command took.
+        arguments: shortened.
+    """
+
+    id: int
+    at: int
+    microseconds: int
+    arguments: tuple[bytes, ...]
+    address: str
+    client_name: bytes
+
+
+class SlowLog:
+    """A ring of the latest slow commands."""
+
+    def __init__(self) -> None:
+        self._entries: deque[SlowCommand] = deque()
+        self._next_id = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(  # noqa: PLR0913 - an entry has these fields
+        self,
+        args: list[bytes],
+        *,
+        at: float,
+        microseconds: float,
+        address: str,
+        client_name: bytes,
+        max_len: int,
+    ) -> None:
+        entry = SlowCommand(
+            self._next_id, int(at), int(microseconds), _shorten(args), address, client_name
+        )
+        self._next_id += 1
+        self._entries.appendleft(entry)
+        while len(self._entries) > max_len:
+            self._entries.pop()
+
+    def latest(self, count: int) -> list[SlowCommand]:
+        """The latest `count` entries, newest first; all of them for -1."""
+        entries = list(self._entries)
+        return entries if count < 0 else entries[:count]
+
+    def clear(self) -> None:
+        self._entries.clear()
+
+
+def _shorten(args: list[bytes]) -> tuple[bytes, ...]:
+    shown = args if len(args) <= _ARGUMENTS_MAX else args[: _ARGUMENTS_MAX - 1]
+    shortened = [
+        arg
+        if len(arg) <= _ARGUMENT_BYTES_MAX
+        else arg[:_ARGUMENT_BYTES_MAX]
+        + b"... (%d more bytes)" % (len(arg) - _ARGUMENT_BYTES_MAX)
+        for arg in shown
+    ]
+    if shown is not args:
+        shortened.append(b"... (%d more arguments)" % (len(args) - len(shown)))
+    return tuple(shortened)

@@ -1,0 +1,43 @@
+"""Settings: what they are, where they come from, and how ``CONFIG GET`` and ``SET`` see them."""
+
+from pyrope.config.catalogue import Setting, every_setting, readable, readable_bounds
+from pyrope.config.render import toml_in_force
+from pyrope.config.runtime import config_names, config_set
+from pyrope.config.schema import (
+    EngineSettings,
+    LimitSettings,
+    LogSettings,
+    Settings,
+    SlowlogSettings,
+    StorageSettings,
+    TlsSettings,
+)
+from pyrope.config.sources import (
+    CONFIG_ENV,
+    InvalidSettingsError,
+    LoadedSettings,
+    load_settings,
+    nested,
+)
+
+__all__ = [
+    "CONFIG_ENV",
+    "EngineSettings",
+    "InvalidSettingsError",
+    "LimitSettings",
+    "LoadedSettings",
+    "LogSettings",
+    "Setting",
+    "Settings",
+    "SlowlogSettings",
+    "StorageSettings",
+    "TlsSettings",
+    "config_names",
+    "config_set",
+    "every_setting",
+    "load_settings",
+    "nested",
+    "readable",
+    "readable_bounds",
+    "toml_in_force",
+]

@@ -1,0 +1,118 @@
+"""Counters and histograms: plain attributes on the hot path, read out by INFO and LATENCY.
+
+A histogram is log-linear, as in HdrHistogram (Tene, "HdrHistogram: a high dynamic range histogram",
+2012), with eight linear steps in each power of two: a percentile is off by at most 12.5 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_STEPS_LOG2 = 3
+_STEPS = 1 << _STEPS_LOG2
+# 2**36 ns is 69 s: what takes longer counts as that long.
+_TOP_BIT = 36
+_BUCKETS = (_TOP_BIT - _STEPS_LOG2 + 2) * _STEPS
+
+
+class Histogram:
+    """Durations in nanoseconds.
+
+    Buckets 0-15 hold the values 0-15 exactly; bucket ``8·(h + 1) + s``, with s in 0-7, holds the
+    values from ``(8 + s)·2^h`` to just below ``(9 + s)·2^h``.
+    """
+
+    __slots__ = ("_counts", "count")
+
+    def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.count = 0
+
+    def record(self, nanoseconds: int) -> None:
+        self.count += 1
+        shift = nanoseconds.bit_length() - _STEPS_LOG2 - 1
+        if shift <= 0:
+            self._counts[nanoseconds if nanoseconds > 0 else 0] += 1
+        elif shift > _TOP_BIT - _STEPS_LOG2:
+            self._counts[-1] += 1
+        else:
+            self._counts[(shift << _STEPS_LOG2) + (nanoseconds >> shift)] += 1
+
+    @staticmethod
+    def _upper(bucket: int) -> int:
+        """The largest value, in nanoseconds, that a bucket holds."""
+        if bucket < 2 * _STEPS:
+            return bucket
+        shift = (bucket >> _STEPS_LOG2) - 1
+        return ((_STEPS + (bucket & (_STEPS - 1)) + 1) << shift) - 1
+
+    def percentile(self, share: float) -> int:
+        """The duration in nanoseconds that `share` (0-1) of all values do not exceed; 0 if empty."""
+        if not self.count:
+            return 0
+        wanted = share * self.count
+        seen = 0
+        for bucket, count in enumerate(self._counts):
+            seen += count
+            if count and seen >= wanted:
+                return self._upper(bucket)
+        return self._upper(_BUCKETS - 1)
+
+    def powers_of_two(self) -> Iterator[tuple[int, int]]:
+        """Pairs (upper bound in microseconds, values up to it), as LATENCY HISTOGRAM prints them.
+
+        Only bounds that some value newly falls under are listed.
+        """
+        seen = listed = 0
+        bound = 1
+        for bucket, count in enumerate(self._counts):
+            while self._upper(bucket) >= bound * 1000:
+                if seen > listed:
+                    yield bound, seen
+                    listed = seen
+                bound *= 2
+            seen += count
+        if seen > listed:
+            yield bound, seen
+
+
+@dataclass(slots=True)
+class CommandStats:
+    """What one command (or subcommand) has done."""
+
+    calls: int = 0
+    microseconds: float = 0.0
+    rejected: int = 0
+    failed: int = 0
+    latency: Histogram = field(default_factory=Histogram)
+
+    def record(self, seconds: float) -> None:
+        self.calls += 1
+        self.microseconds += seconds * 1e6
+        self.latency.record(int(seconds * 1e9))
+
+
+@dataclass(slots=True)
+class ServerCounters:
+    """Totals of one server since it started or since CONFIG RESETSTAT."""
+
+    connections_received_total: int = 0
+    connections_rejected_total: int = 0
+    commands_processed_total: int = 0
+    net_input_bytes_total: int = 0
+    net_output_bytes_total: int = 0
+    output_limit_disconnections_total: int = 0
+    idle_disconnections_total: int = 0
+    protocol_errors_total: int = 0
+    errors_total: int = 0
+    errors_by_prefix: dict[str, int] = field(default_factory=dict)
+    searches_total: int = 0
+    search_batches_total: int = 0
+    vectors_written_total: int = 0
+    vectors_deleted_total: int = 0
+    vectors_expired_total: int = 0
+
+    def count_error(self, prefix: str) -> None:
+        self.errors_total += 1
+        self.errors_by_prefix[prefix] = self.errors_by_prefix.get(prefix, 0) + 1

@@ -1,0 +1,450 @@
+"""One client's connection: bytes to commands, commands to replies, in order.
+
+Rules:
+- Commands are run as they arrive, and those that cannot answer at once (`Pending`, awaitables) do
+  not hold up the ones behind them, except as `Access` says: the effects are those of one command
+  after another.
+- Replies leave in the order of the commands. Each unanswered command has a place in `_replies`; a
+  reply that is ready goes out when everything before it has gone.
+- A command that must wait (for those before it, for room in the pipeline, for the client to read
+  its replies) waits in `_backlog`, with everything behind it, and the socket is not read meanwhile:
+  a client is slowed down by its own pipeline and nothing grows without bound.
+- A client that goes away cancels what has not started. What has started is finished: a write may
+  be on its way to the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from types import CoroutineType
+from typing import Any, cast
+
+from pyrope.commands.context import Client, Context, Pending, Server
+from pyrope.commands.spec import Access
+from pyrope.errors import LoadingError, NoAuthError, ProtocolError, PyropeError
+from pyrope.log import get_logger
+from pyrope.resp.limits import UNAUTHENTICATED_LIMITS, ReaderLimits
+from pyrope.resp.reader import CommandReader
+from pyrope.resp.writer import encode, encode_error
+from pyrope.server.dispatch import Dispatcher, Entry
+
+_log = get_logger(__name__)
+
+_NONE, _READ, _WRITE, _EXCLUSIVE = Access.NONE, Access.READ, Access.WRITE, Access.EXCLUSIVE
+
+
+class _Slot:
+    """The place of one reply among the others.
+
+    Attributes:
+        data: the encoded reply; None until it is there.
+        cancel: drops the command if it has not started; None where it cannot be dropped.
+    """
+
+    __slots__ = ("cancel", "data")
+
+    def __init__(self) -> None:
+        self.data: bytes | None = None
+        self.cancel: Callable[[], Any] | None = None
+
+
+class Connection(asyncio.Protocol):
+    """The asyncio side of one client.
+
+    Attributes:
+        admitted: whether `client` is there: not before the connection is made, nor for a client
+            that was turned away.
+
+    Args:
+        admit: gives the new client, or the error to close with.
+        closed: called once when the connection is gone.
+        spawn: runs a coroutine as a task that outlives the connection.
+    """
+
+    client: Client
+
+    def __init__(
+        self,
+        server: Server,
+        dispatcher: Dispatcher,
+        *,
+        admit: Callable[[Connection, asyncio.Transport], Client | PyropeError],
+        closed: Callable[[Connection], None],
+        spawn: Callable[[Any], asyncio.Task[Any]],
+    ) -> None:
+        self.server = server
+        self._dispatcher = dispatcher
+        self._entries = dispatcher.entries
+        self._admit = admit
+        self._closed = closed
+        self._spawn = spawn
+        self._monotonic = server.clock.monotonic
+        self.admitted = False
+        self._transport: asyncio.Transport | None = None
+        self._reader = CommandReader(UNAUTHENTICATED_LIMITS)
+        self._out: list[bytes] = []
+        self._replies: deque[_Slot] = deque()
+        self._backlog: deque[list[bytes]] = deque()
+        self._reads_running = 0
+        self._writes_running = 0
+        self._exclusive_running = False
+        self._writing_paused = False
+        self._reading_paused = False
+        self._ending = False
+        self._fatal: ProtocolError | None = None
+        self._partial_since: float | None = None
+        limits = server.settings.limits
+        self._depth = limits.pipeline_depth
+        self._output_limit = limits.output_buffer_bytes
+
+    # -- asyncio ------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport = cast(asyncio.Transport, transport)
+        limits = self.server.settings.limits
+        transport.set_write_buffer_limits(high=limits.output_high_water_bytes)
+        admitted = self._admit(self, transport)
+        if isinstance(admitted, PyropeError):
+            self._ending = True
+            transport.write(encode_error(admitted.prefix, admitted.message))
+            transport.close()
+            return
+        self.client = admitted
+        self.admitted = True
+        self._context = Context(admitted, self.server)
+        self._reader.limits = self._limits_of(admitted)
+
+    def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
+        self.server.counters.net_input_bytes_total += len(data)
+        self.client.last_command_at = self._monotonic()
+        reader = self._reader
+        completed = False
+        while True:
+            try:
+                commands = reader.feed(data)
+            except ProtocolError as error:
+                self._fatal = error
+                if not self._backlog:
+                    self._end_with_error()
+                break
+            if commands:
+                completed = True
+                if self._backlog:
+                    self._backlog.extend(commands)
+                else:
+                    self._run_all(commands)
+            if not reader.stalled or self._ending:
+                break
+            data = b""
+        if not reader.has_partial:
+            self._partial_since = None
+        elif completed or self._partial_since is None:
+            self._partial_since = self.client.last_command_at
+        self._flush()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._writing_paused = True
+
+    def resume_writing(self) -> None:
+        self._writing_paused = False
+        self._run_backlog()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._ending = True
+        self._backlog.clear()
+        for slot in self._replies:
+            if slot.cancel is not None and slot.data is None:
+                slot.cancel()
+        self._closed(self)
+
+    # -- what commands and the server see (Link) ------------------------------------------------------
+
+    def close_after_reply(self) -> None:
+        """Run nothing more; close once everything answered so far has been sent."""
+        self._ending = True
+        self._backlog.clear()
+
+    def kill(self) -> None:
+        self._ending = True
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def input_buffered(self) -> int:
+        waiting = sum(len(arg) for command in self._backlog for arg in command)
+        return self._reader.buffered + waiting
+
+    @property
+    def output_buffered(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._replies)
+
+    @property
+    def partial_since(self) -> float | None:
+        """Monotonic time at which the command that is still incomplete began to arrive."""
+        return self._partial_since
+
+    def drain(self) -> None:
+        """Run nothing that has not begun; close when what has begun is answered."""
+        self.close_after_reply()
+        self._flush()
+
+    # -- running commands -------------------------------------------------------------------------------
+
+    def _run_all(self, commands: list[list[bytes]]) -> None:
+        for position, args in enumerate(commands):
+            if self._ending:
+                return
+            if not self._run(args):
+                self._backlog.extend(commands[position:])
+                self._pause_reading()
+                return
+
+    def _run_backlog(self) -> None:
+        backlog = self._backlog
+        while backlog and not self._ending:
+            if not self._run(backlog[0]):
+                return
+            # Running may have ended the connection, which clears the backlog.
+            if backlog:
+                backlog.popleft()
+        if self._fatal is not None and not self._ending:
+            self._end_with_error()
+        self._flush()
+        if self._reading_paused and not self._ending and self._transport is not None:
+            self._reading_paused = False
+            self._transport.resume_reading()
+
+    def _run(self, args: list[bytes]) -> bool:
+        """Run a command, or return False if it must wait."""
+        if self._writing_paused or len(self._replies) >= self._depth:
+            return False
+        server, client = self.server, self.client
+        entry = self._entries.get(args[0])
+        try:
+            if (
+                entry is None
+                or entry.subcommands
+                or not entry.low <= len(args) <= entry.high
+            ):
+                entry = self._dispatcher.find(args)
+            if entry.access is not _NONE and self._must_wait(entry.access):
+                return False
+            if not client.authenticated and entry.needs_authentication:
+                raise NoAuthError("Authentication required.")
+            if server.service.loading and entry.needs_loaded:
+                raise LoadingError("Pyrope is loading the dataset in memory")
+        except PyropeError as error:
+            if entry is not None:
+                entry.stats.rejected += 1
+            self._answer_error(error)
+            return True
+        client.last_command = entry.name
+        before = client.reply
+        began = self._monotonic()
+        try:
+            result = entry.run(self._context, args)  # type: ignore[misc]  # find() has looked
+        except PyropeError as error:
+            self._finish(entry, args, began, failed=True)
+            self._answer_error(error)
+            return True
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not take others down
+            self._finish(entry, args, began, failed=True)
+            self._answer_error(_internal(entry, error))
+            return True
+        kind = type(result)
+        if kind is Pending:
+            self._await_reply(entry, args, began, result.future, result.render)
+        elif kind is CoroutineType:
+            self._await_reply(entry, args, began, self._spawn(result), None)
+        else:
+            self._finish(entry, args, began)
+            self._answer(encode(result, client.protocol), before)
+            if not entry.needs_authentication:
+                self._reader.limits = self._limits_of(client)
+        return True
+
+    def _must_wait(self, access: Access) -> bool:
+        """Whether a command would overtake an earlier one that it must not overtake."""
+        if self._exclusive_running:
+            return True
+        if access is _READ:
+            return self._writes_running > 0
+        if access is _WRITE:
+            return self._reads_running > 0
+        return self._writes_running > 0 or self._reads_running > 0
+
+    def _await_reply(
+        self,
+        entry: Entry,
+        args: list[bytes],
+        began: float,
+        future: asyncio.Future[Any],
+        render: Callable[[Any, int], Any] | None,
+    ) -> None:
+        slot = _Slot()
+        # A task has started; only what waits in a queue can be dropped.
+        slot.cancel = future.cancel if render is not None else None
+        self._replies.append(slot)
+        access = entry.access
+        if access is _READ:
+            self._reads_running += 1
+        elif access is _WRITE:
+            self._writes_running += 1
+        elif access is _EXCLUSIVE:
+            self._exclusive_running = True
+        muted = self.client.reply != "on"
+        if self.client.reply == "skip":
+            self.client.reply = "on"
+        future.add_done_callback(
+            partial(self._replied, slot, entry, args, began, render, self.client.protocol, muted)
+        )
+
+    def _replied(  # noqa: PLR0913 - bound where the command was run
+        self,
+        slot: _Slot,
+        entry: Entry,
+        args: list[bytes],
+        began: float,
+        render: Callable[[Any, int], Any] | None,
+        protocol: int,
+        muted: bool,
+        future: asyncio.Future[Any],
+    ) -> None:
+        access = entry.access
+        if access is _READ:
+            self._reads_running -= 1
+        elif access is _WRITE:
+            self._writes_running -= 1
+        elif access is _EXCLUSIVE:
+            self._exclusive_running = False
+        if future.cancelled():
+            # The client has gone, or the server is stopping: there is nobody to tell.
+            slot.data = b""
+            self._finish(entry, args, began, failed=True)
+            return
+        error = future.exception()
+        if error is None:
+            try:
+                result = future.result()
+                data = encode(result if render is None else render(result, protocol), protocol)
+            except Exception as failure:  # noqa: BLE001 - a bug of ours must not take others down
+                error = failure
+        self._finish(entry, args, began, failed=error is not None)
+        if error is not None:
+            if not isinstance(error, PyropeError):
+                error = _internal(entry, error)
+            self.server.counters.count_error(error.prefix)
+            data = encode_error(error.prefix, error.message)
+        slot.data = b"" if muted else data
+        self._flush()
+        if self._backlog:
+            self._run_backlog()
+
+    def _finish(
+        self, entry: Entry, args: list[bytes], began: float, *, failed: bool = False
+    ) -> None:
+        server = self.server
+        seconds = self._monotonic() - began
+        entry.stats.record(seconds)
+        if failed:
+            entry.stats.failed += 1
+        server.counters.commands_processed_total += 1
+        slowlog = server.settings.slowlog
+        if 0 <= slowlog.slower_than_us <= seconds * 1e6 and not entry.keeps_secret:
+            server.slow_log.add(
+                args,
+                at=server.clock.wall(),
+                microseconds=seconds * 1e6,
+                address=self.client.address,
+                client_name=self.client.name,
+                max_len=slowlog.max_len,
+            )
+
+    # -- replying -----------------------------------------------------------------------------------------
+
+    def _answer(self, data: bytes, before: str = "on") -> None:
+        client = self.client
+        if client.reply != "on" or before != "on":
+            if before == "skip":
+                client.reply = "on"
+                return
+            if client.reply != "on":
+                return
+        if self._replies:
+            slot = _Slot()
+            slot.data = data
+            self._replies.append(slot)
+        else:
+            self._out.append(data)
+
+    def _answer_error(self, error: PyropeError) -> None:
+        self.server.counters.count_error(error.prefix)
+        self._answer(encode_error(error.prefix, error.message), self.client.reply)
+
+    def _end_with_error(self) -> None:
+        """Say what was wrong with the bytes, after every reply before it, and close."""
+        error = self._fatal
+        self.server.counters.protocol_errors_total += 1
+        self.client.reply = "on"
+        self._answer(encode_error("ERR", str(error)))
+        self.close_after_reply()
+
+    def _flush(self) -> None:
+        """Send what is ready, up to the first reply that is not there yet."""
+        replies, out = self._replies, self._out
+        while replies and replies[0].data is not None:
+            out.append(replies.popleft().data)  # type: ignore[arg-type]  # not None, as seen
+        transport = self._transport
+        if transport is None:
+            return
+        if out:
+            data = out[0] if len(out) == 1 else b"".join(out)
+            out.clear()
+            if data and not transport.is_closing():
+                self.server.counters.net_output_bytes_total += len(data)
+                transport.write(data)
+                if (
+                    self._writing_paused
+                    and transport.get_write_buffer_size() > self._output_limit
+                ):
+                    self.server.counters.output_limit_disconnections_total += 1
+                    _log.warning("client closed: output limit exceeded", client=self.client.id)
+                    self.kill()
+                    return
+        if self._ending and not replies:
+            transport.close()
+
+    # -- odds and ends --------------------------------------------------------------------------------------
+
+    def _limits_of(self, client: Client) -> ReaderLimits:
+        if not client.authenticated:
+            return UNAUTHENTICATED_LIMITS
+        limits = self.server.settings.limits
+        return ReaderLimits(
+            max_args=limits.max_args,
+            max_arg_bytes=limits.max_arg_bytes,
+            max_command_bytes=limits.max_command_bytes,
+            max_inline_bytes=limits.max_inline_bytes,
+        )
+
+    def _pause_reading(self) -> None:
+        if not self._reading_paused and self._transport is not None:
+            self._reading_paused = True
+            self._transport.pause_reading()
+
+
+def _internal(entry: Entry, error: BaseException) -> PyropeError:
+    _log.error("a command failed unexpectedly", command=entry.name, exc_info=error)
+    return PyropeError(f"internal error in '{entry.name}' ({type(error).__name__}); see the log")

@@ -1,0 +1,79 @@
+"""The command table in the form that the hot path reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyrope.commands.spec import Access, Command, Handler
+from pyrope.errors import CommandError
+from pyrope.metrics import CommandStats
+
+# Redis quotes so much of an unknown command and of its arguments.
+_SHOWN_BYTES = 128
+
+
+class Entry:
+    """One command or subcommand, with everything that is decided before its handler runs."""
+
+    __slots__ = (
+        "access",
+        "high",
+        "keeps_secret",
+        "low",
+        "name",
+        "needs_authentication",
+        "needs_loaded",
+        "run",
+        "stats",
+        "subcommands",
+        "words",
+    )
+
+    def __init__(self, command: Command, words: int = 1) -> None:
+        self.name = command.display_name
+        self.run: Handler | None = command.handler
+        self.low = abs(command.arity)
+        self.high = command.arity if command.arity >= 0 else 1 << 62
+        self.access: Access = command.access
+        self.needs_authentication = "no_auth" not in command.flags
+        self.needs_loaded = "loading" not in command.flags
+        self.keeps_secret = "skip_slowlog" in command.flags
+        self.stats: CommandStats = command.stats
+        self.words = words
+        self.subcommands: dict[bytes, Entry] = {
+            word.encode(): Entry(each, 2) for word, each in command.subcommands.items()
+        }
+
+
+class Dispatcher:
+    """Finds the entry that a command's words name."""
+
+    def __init__(self, table: Mapping[bytes, Command]) -> None:
+        self.entries = {name: Entry(command) for name, command in table.items()}
+
+    def find(self, args: list[bytes]) -> Entry:
+        """The entry for `args`. Raises CommandError: no such command, or a wrong arity."""
+        entry = self.entries.get(args[0]) or self.entries.get(args[0].upper())
+        if entry is None:
+            raise CommandError(_unknown(args))
+        if entry.subcommands and len(args) > 1:
+            inner = entry.subcommands.get(args[1].upper())
+            if inner is None:
+                word = args[1][:_SHOWN_BYTES].decode(errors="replace")
+                raise CommandError(
+                    f"unknown subcommand '{word}'. Try {entry.name.upper()} HELP."
+                )
+            entry = inner
+        if not entry.low <= len(args) <= entry.high or entry.run is None:
+            raise CommandError(f"wrong number of arguments for '{entry.name}' command")
+        return entry
+
+
+def _unknown(args: list[bytes]) -> str:
+    name = args[0][:_SHOWN_BYTES].decode(errors="replace")
+    shown = ""
+    for arg in args[1:]:
+        if len(shown) >= _SHOWN_BYTES:
+            break
+        shown += f"'{arg[: _SHOWN_BYTES - len(shown)].decode(errors='replace')}' "
+    return f"unknown command '{name}', with args beginning with: {shown}"

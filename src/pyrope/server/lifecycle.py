@@ -1,0 +1,139 @@
+"""From settings to a serving process, and back to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pyrope.clock import Clock
+from pyrope.commands.context import Server
+from pyrope.commands.slowlog import SlowLog
+from pyrope.commands.table import build_table
+from pyrope.config import Settings
+from pyrope.log import get_logger
+from pyrope.resp.writer import encode_bulk
+from pyrope.server.dispatch import Dispatcher
+from pyrope.server.listener import Listener
+from pyrope.service.service import Service
+
+_log = get_logger(__name__)
+
+
+class PyropeServer:
+    """One server: service, command table and sockets.
+
+    `start` and `stop` leave nothing behind when they are through: no task, thread or socket.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._service = Service(settings, clock, encode_bulk)
+        table = build_table()
+        self.server = Server(
+            settings=settings,
+            clock=clock,
+            service=self._service,
+            commands=table,
+            slow_log=SlowLog(),
+            run_id=secrets.token_hex(20),
+            started_at=clock.monotonic(),
+            started_at_wall=clock.wall(),
+            request_shutdown=self._request_shutdown,
+            counters=self._service.counters,
+        )
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._listener = Listener(self.server, Dispatcher(table), self._spawn)
+        self._shutdown = asyncio.Event()
+        self._save_at_exit = True
+
+    async def start(self) -> tuple[str, ...]:
+        """Open the store, listen, begin to load. Returns the addresses.
+
+        Until loading is over, commands that need data answer LOADING.
+
+        Raises:
+            StorageError: the data directory cannot be used.
+            OSError, ssl.SSLError: an address or a TLS file cannot be used.
+        """
+        await self._service.start()
+        try:
+            self.server.listening = await self._listener.start()
+        except BaseException:
+            await self._service.stop(save_graphs=False)
+            raise
+        return self.server.listening
+
+    async def loaded(self) -> None:
+        """Return when everything is loaded; raises what stopped it."""
+        await self._service.loaded()
+
+    async def wait_for_shutdown(self) -> None:
+        """Return once SHUTDOWN has been asked for."""
+        await self._shutdown.wait()
+
+    async def stop(self) -> None:
+        """Drain, save, close. Idempotent."""
+        await self._listener.stop(self._settings.shutdown_timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._service.stop(save_graphs=self._save_at_exit)
+
+    def request_stop(self) -> None:
+        """Have `wait_for_shutdown` return."""
+        self._shutdown.set()
+
+    def _request_shutdown(self, without_saving: bool) -> None:
+        self._save_at_exit = not without_saving
+        self._shutdown.set()
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def serve(
+    settings: Settings, clock: Clock, *, ready: Callable[[str], None] | None = None
+) -> None:
+    """Serve until SIGTERM, SIGINT or SHUTDOWN; return when everything is drained and closed.
+
+    Args:
+        ready: called once with the addresses, when everything is loaded.
+
+    Raises:
+        StorageError, OSError, ssl.SSLError: the server could not start.
+    """
+    server = PyropeServer(settings, clock)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, server.request_stop)
+    try:
+        addresses = await server.start()
+        try:
+            stopped = asyncio.create_task(server.wait_for_shutdown())
+            loaded = asyncio.create_task(server.loaded())
+            await asyncio.wait({stopped, loaded}, return_when=asyncio.FIRST_COMPLETED)
+            if loaded.done():
+                await loaded
+                if ready is not None:
+                    ready(" ".join(addresses))
+                await stopped
+            else:
+                loaded.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await loaded
+            _log.info("stopping")
+        finally:
+            stopped.cancel()
+            await server.stop()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    _log.info("stopped")

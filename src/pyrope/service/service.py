@@ -1,0 +1,384 @@
+"""The use cases: indexes by name, from the first start to the last save."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pyrope.clock import Clock
+from pyrope.config import Settings
+from pyrope.engine import init_worker_thread
+from pyrope.engine.executor import Executor
+from pyrope.engine.factory import create_engine
+from pyrope.errors import (
+    CommandError,
+    ExistsError,
+    LoadingError,
+    NoIndexError,
+    OutOfMemoryError,
+    PyropeError,
+)
+from pyrope.log import get_logger
+from pyrope.metrics import ServerCounters
+from pyrope.service.graphs import GraphSaver
+from pyrope.service.index import IndexServices, OpenIndex
+from pyrope.service.restore import Progress, restore_index
+from pyrope.storage.group_commit import CommitStatistics, GroupCommitter
+from pyrope.storage.lmdb_store import LmdbStore
+from pyrope.storage.memory_store import MemoryStore
+from pyrope.storage.store import DropIndex, PutIndex, Store
+from pyrope.types import IndexSpec, IndexType, Metric
+
+_log = get_logger(__name__)
+
+INDEX_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+# Estimating the memory of every index takes a few microseconds each, so it is not done per write.
+_MEMORY_ESTIMATE_AGE_S = 0.1
+_SWEEP_INTERVAL_S = 0.1
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDefinition:
+    """What `VECTOR.CREATE` asks for. Attributes as in `IndexSpec`."""
+
+    name: str
+    dim: int
+    metric: Metric = Metric.COSINE
+    type: IndexType = IndexType.HNSW
+    m: int = 16
+    ef_construction: int = 200
+    ef: int = 64
+
+
+class Service:
+    """Everything that Pyrope does, without the wire.
+
+    Args:
+        encode_id: makes the form in which search results name ids.
+    """
+
+    def __init__(
+        self, settings: Settings, clock: Clock, encode_id: Callable[[bytes], bytes]
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.counters = ServerCounters()
+        self.progress = Progress()
+        self.loading = True
+        self._encode_id = encode_id
+        self._indexes: dict[tuple[str, str], OpenIndex] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background: list[asyncio.Task[None]] = []
+        self._changing = asyncio.Lock()
+        self._executor = Executor(
+            settings.thread_count, name="pyrope-engine", initializer=init_worker_thread
+        )
+        self._storage = Executor(1, name="pyrope-storage")
+        self._store: Store | None = None
+        self._committer: GroupCommitter | None = None
+        self._saver: GraphSaver | None = None
+        self._memory_bytes = 0
+        self._memory_at = float("-inf")
+        self._disk_bytes = 0
+
+    # -- life -------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Open the store and begin to load. Raises StorageError if the directory cannot be used."""
+        self._executor.start()
+        self._storage.start()
+        try:
+            self._store = await self._storage.run(self._open_store)
+        except BaseException:
+            await self._storage.stop()
+            await self._executor.stop()
+            raise
+        self._committer = GroupCommitter(
+            self._store,
+            self._storage.run,
+            self.clock,
+            max_group_bytes=self.settings.storage.commit_max_bytes,
+        )
+        await self._committer.start()
+        self._saver = GraphSaver(self._store, self.clock)
+        self._saver.start()
+        self._background = [
+            asyncio.create_task(self._load(), name="load"),
+            asyncio.create_task(self._sweep(), name="sweep"),
+        ]
+
+    async def stop(self, *, save_graphs: bool = True) -> None:
+        """Finish the writes that were accepted, save the graphs, close everything. Idempotent."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        self._background = []
+        if self._store is None:
+            return
+        for index in self._indexes.values():
+            await index.drain()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._committer is not None:
+            await self._committer.stop()
+        if self._saver is not None:
+            if save_graphs and not self.loading:
+                await self._saver.save(self.indexes(), at_exit=True)
+            await self._saver.stop()
+        self._indexes.clear()
+        await self._storage.run(self._store.close)
+        self._store = None
+        await self._executor.stop()
+        await self._storage.stop()
+
+    def _open_store(self) -> Store:
+        if self.settings.in_memory:
+            return MemoryStore()
+        return LmdbStore.open(Path(self.settings.data_dir))
+
+    async def _load(self) -> None:
+        began = self.clock.monotonic()
+        store = self._opened()
+        specs = [_decode_spec(blob) for _, blob in await self._storage.run(store.indexes)]
+        services = self._services()
+        for spec in specs:
+            index = await restore_index(spec, store, self._storage, services, self.progress)
+            self._indexes[spec.tenant, spec.name] = index
+        self.loading = False
+        if specs:
+            _log.info(
+                "loaded",
+                indexes=len(specs),
+                vectors=self.progress.loaded_vectors,
+                seconds=round(self.clock.monotonic() - began, 3),
+            )
+
+    async def loaded(self) -> None:
+        """Return when loading is over. Raises what stopped it."""
+        await asyncio.shield(self._background[0])
+
+    async def _sweep(self) -> None:
+        """Now and then: take out what has expired, and save graphs that have changed enough."""
+        while True:
+            await asyncio.sleep(_SWEEP_INTERVAL_S)
+            if self.loading:
+                continue
+            for index in list(self._indexes.values()):
+                index.remove_expired()
+            saver = self._saver
+            if saver is not None and not saver.saving:
+                due = saver.due(self.indexes(), self.settings.storage)
+                if due:
+                    self._spawn(saver.save(due))
+            self._disk_bytes = await self._storage.run(self._opened().disk_bytes)
+
+    # -- what there is ------------------------------------------------------------------------------
+
+    def indexes(self) -> list[OpenIndex]:
+        return list(self._indexes.values())
+
+    def index_names(self, tenant: str) -> list[str]:
+        return sorted(name for owner, name in self._indexes if owner == tenant)
+
+    def find_index(self, tenant: str, name: bytes) -> OpenIndex | None:
+        return self._indexes.get((tenant, name.decode(errors="replace")))
+
+    def index(self, tenant: str, name: bytes) -> OpenIndex:
+        """Raises NoIndexError."""
+        found = self._indexes.get((tenant, name.decode(errors="replace")))
+        if found is None:
+            shown = name[:128].decode(errors="replace")
+            raise NoIndexError(f"no such index '{shown}'")
+        return found
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory of all indexes, in bytes; an estimate at most a tenth of a second old."""
+        now = self.clock.monotonic()
+        if now - self._memory_at >= _MEMORY_ESTIMATE_AGE_S:
+            self._memory_bytes = sum(index.memory_bytes for index in self._indexes.values())
+            self._memory_at = now
+        return self._memory_bytes
+
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes on disk when they were last counted."""
+        return self._disk_bytes
+
+    def commit_statistics(self) -> CommitStatistics:
+        if self._committer is None:
+            raise RuntimeError("the service has not been started")
+        return self._committer.statistics()
+
+    @property
+    def saver(self) -> GraphSaver:
+        if self._saver is None:
+            raise RuntimeError("the service has not been started")
+        return self._saver
+
+    # -- admission ----------------------------------------------------------------------------------
+
+    def admit_write(self, added_bytes: int) -> None:
+        """Raises OutOfMemoryError when `added_bytes` more would exceed maxmemory."""
+        limit = self.settings.maxmemory
+        if limit and self.memory_bytes + added_bytes > limit:
+            raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+
+    # -- changing what there is ---------------------------------------------------------------------
+
+    async def create_index(
+        self, tenant: str, definition: IndexDefinition, *, if_new: bool = False
+    ) -> None:
+        """Create an index, durably.
+
+        Args:
+            if_new: an index that is there already with the same definition is no error.
+
+        Raises:
+            ExistsError, CommandError: the name is taken; too many indexes.
+            MisconfError: the disk refuses.
+        """
+        async with self._changing:
+            there = self._indexes.get((tenant, definition.name))
+            if there is not None:
+                if if_new and _defines(definition, there.spec):
+                    return
+                raise ExistsError(
+                    f"index '{definition.name}' exists already"
+                    + (" with another definition" if if_new else "")
+                )
+            limit = self.settings.limits.indexes
+            if len(self._indexes) >= limit:
+                raise CommandError(f"{limit} indexes exist already, which is the limit")
+            self.admit_write(0)
+            store = self._opened()
+            uid = await self._storage.run(store.next_uid)
+            spec = IndexSpec(
+                uid=uid, tenant=tenant, created_at=self.clock.wall(), **asdict(definition)
+            )
+            await self._commit(PutIndex(uid, _encode_spec(spec)))
+            vectors = await self._storage.run(store.vectors, uid, spec.dim)
+            engine = create_engine(spec, vectors)
+            self._indexes[tenant, spec.name] = OpenIndex(spec, vectors, engine, self._services())
+
+    async def drop_index(self, tenant: str, name: bytes) -> bool:
+        """Drop an index, durably. Returns whether it was there.
+
+        Raises:
+            MisconfError: the disk refuses; the index stays.
+        """
+        async with self._changing:
+            key = (tenant, name.decode(errors="replace"))
+            if key not in self._indexes:
+                return False
+            # No command can name it from here on, so that nothing is added while it drains.
+            index = self._indexes.pop(key)
+            try:
+                await index.drain()
+                await self._commit(DropIndex(index.spec.uid))
+            except BaseException:
+                self._indexes[key] = index
+                raise
+            self._memory_at = float("-inf")
+            await index.close()
+            return True
+
+    async def drop_all(self, tenant: str) -> None:
+        """Drop every index of a tenant."""
+        for name in self.index_names(tenant):
+            await self.drop_index(tenant, name.encode())
+
+    async def alter_index(self, tenant: str, name: bytes, *, ef: int) -> None:
+        """Change the default effort of an index, durably. Raises NoIndexError, MisconfError."""
+        async with self._changing:
+            index = self.index(tenant, name)
+            spec = replace(index.spec, ef=ef)
+            await self._commit(PutIndex(spec.uid, _encode_spec(spec)))
+            index.spec = spec
+
+    async def build_index(self, tenant: str, name: bytes) -> None:
+        """Rebuild an index's engine without what has been deleted, while it goes on serving."""
+        index = self.index(tenant, name)
+        if await index.rebuild():
+            await self.saver.save([index])
+
+    async def save_graphs(self) -> None:
+        """Save every graph that has changed. Raises PyropeError when one cannot be saved."""
+        saver = self.saver
+        await saver.save(self.indexes())
+        if saver.error:
+            raise PyropeError(saver.error)
+
+    def begin_save_graphs(self) -> None:
+        """Begin to save in the background. Raises PyropeError when that is under way."""
+        if self.saver.saving:
+            raise PyropeError("Background save already in progress")
+        self._spawn(self.saver.save(self.indexes()))
+
+    def check_loaded(self) -> None:
+        """Raises LoadingError until everything is loaded."""
+        if self.loading:
+            raise LoadingError("Pyrope is loading the dataset in memory")
+
+    def run(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        """Run something slow in a thread of the engine's executor."""
+        return self._executor.run(function, *args)
+
+    # -- within -------------------------------------------------------------------------------------
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            raise RuntimeError("the service has not been started")
+        return self._store
+
+    async def _commit(self, change: PutIndex | DropIndex) -> None:
+        if self._committer is None:
+            raise RuntimeError("the service has not been started")
+        await self._committer.commit(change)
+
+    def _services(self) -> IndexServices:
+        if self._committer is None:
+            raise RuntimeError("the service has not been started")
+        return IndexServices(
+            executor=self._executor,
+            committer=self._committer,
+            clock=self.clock,
+            counters=lambda: self.counters,
+            spawn=self._spawn,
+            encode_id=self._encode_id,
+            batch_max=self.settings.engine.batch_max,
+            write_slice=self.settings.engine.write_slice,
+            queue_limit=lambda: self.settings.limits.queued_requests,
+        )
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that `stop` waits for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _defines(definition: IndexDefinition, spec: IndexSpec) -> bool:
+    """Whether an index is what a definition asks for (EF aside, which may have been altered)."""
+    wanted = asdict(definition)
+    del wanted["ef"]
+    return all(getattr(spec, key) == value for key, value in wanted.items())
+
+
+def _encode_spec(spec: IndexSpec) -> bytes:
+    return json.dumps(asdict(spec)).encode()
+
+
+def _decode_spec(blob: bytes) -> IndexSpec:
+    fields = json.loads(blob)
+    fields["metric"] = Metric(fields["metric"])
+    fields["type"] = IndexType(fields["type"])
+    return IndexSpec(**fields)

@@ -1,0 +1,60 @@
+"""Directories and their lock: made private, made durable, open in one server at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from pyrope.storage.store import StorageError
+
+_LOCK_NAME = "LOCK"
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory (mode 0700) and its parents where missing, durably. Raises OSError."""
+    if path.is_dir():
+        return
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's entries durable: without its name a synced file is lost.
+
+    Raises:
+        OSError: the device failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def lock_directory(data_dir: Path) -> int:
+    """Take the directory's lock; it ends when the answered descriptor is closed.
+
+    The kernel gives the lock back when the process ends in whatever way, so there is no stale
+    lock to clean up. The file stays; it holds the owner's process id for people to read.
+
+    Raises:
+        StorageError: another server holds it.
+        OSError: the lock file cannot be made.
+    """
+    descriptor = os.open(data_dir / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
+            raise StorageError(
+                f"the data directory {data_dir} is in use by another server (process {owner}): "
+                "stop it, or start this one with another data directory"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

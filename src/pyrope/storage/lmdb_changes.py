@@ -1,0 +1,125 @@
+"""What a commit does inside its LMDB transaction, and the rule about slots that it enforces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lmdb
+
+from pyrope.storage.codec import (
+    decode_record,
+    encode_record,
+    index_prefix,
+    record_key,
+    row_checksums,
+)
+from pyrope.storage.store import Change, DropIndex, PutIndex, StorageError, WriteBatch
+
+
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """The named databases of the environment, keyed by uid (8 bytes, big-endian) unless noted.
+
+    Attributes:
+        meta: by name: the directory's format, the next uid to reserve.
+        catalogue: the caller's blob of each index.
+        sequences: each index's write sequence (8 bytes, big-endian).
+        garbage: indexes dropped whose records or files are not all gone; no value.
+        records: by record key; see `pyrope.storage.codec`.
+    """
+
+    meta: lmdb._Database
+    catalogue: lmdb._Database
+    sequences: lmdb._Database
+    garbage: lmdb._Database
+    records: lmdb._Database
+
+
+class ChangeWriter:
+    """Puts the changes of one commit into one transaction.
+
+    It refuses a put at a slot that committed state refers to, also where an earlier change of
+    this very commit deletes that slot: the row would be overwritten before the commit, and a
+    crash in between would leave the old record with the new row.
+    """
+
+    def __init__(self, txn: lmdb.Transaction[bytes], databases: Databases) -> None:
+        self._txn = txn
+        self._databases = databases
+        self._freed: dict[int, set[int]] = {}
+        self._new: dict[int, set[int]] = {}
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Put all changes in, in order.
+
+        Raises:
+            StorageError: a change breaks a rule; the transaction must be aborted.
+            lmdb.Error: LMDB refused; the transaction must be aborted.
+        """
+        for change in changes:
+            if isinstance(change, WriteBatch):
+                self._write(change)
+            elif isinstance(change, PutIndex):
+                self._put_index(change)
+            else:
+                self._drop_index(change)
+
+    def _put_index(self, change: PutIndex) -> None:
+        key = index_prefix(change.uid)
+        if self._txn.get(key, db=self._databases.garbage) is not None:
+            raise StorageError(f"index {change.uid} was dropped: its uid cannot be used again")
+        self._txn.put(key, change.blob, db=self._databases.catalogue)
+
+    def _drop_index(self, change: DropIndex) -> None:
+        key = index_prefix(change.uid)
+        if self._txn.delete(key, db=self._databases.catalogue):
+            self._txn.delete(key, db=self._databases.sequences)
+            self._txn.put(key, b"", db=self._databases.garbage)
+
+    def _write(self, batch: WriteBatch) -> None:
+        prefix = index_prefix(batch.uid)
+        if self._txn.get(prefix, db=self._databases.catalogue) is None:
+            raise StorageError(f"there is no index {batch.uid} to write to")
+        freed = self._freed.setdefault(batch.uid, set())
+        new = self._new.setdefault(batch.uid, set())
+        for slot in batch.deletes:
+            existed = self._txn.delete(record_key(prefix, slot), db=self._databases.records)
+            if existed and slot not in new:
+                freed.add(slot)
+        for record in batch.amends:
+            key = record_key(prefix, record.slot)
+            stored = self._txn.get(key, db=self._databases.records)
+            if stored is None:
+                raise StorageError(f"index {batch.uid} has no record at slot {record.slot}")
+            _, row_checksum = decode_record(key, stored)
+            _, value = encode_record(prefix, record, row_checksum)
+            self._txn.put(key, value, db=self._databases.records)
+        if batch.vectors is not None:
+            slots = {record.slot for record in batch.puts}
+            items = [
+                encode_record(prefix, record, row_checksum)
+                for record, row_checksum in zip(
+                    batch.puts, row_checksums(batch.vectors), strict=True
+                )
+            ]
+            with self._txn.cursor(db=self._databases.records) as cursor:
+                _, added = cursor.putmulti(items, overwrite=False)
+            if added < len(items) or not freed.isdisjoint(slots):
+                raise StorageError(f"a put to index {batch.uid} names a slot that is in use")
+            new |= slots
+        sequence = batch.sequence.to_bytes(8, "big")
+        self._txn.put(prefix, sequence, db=self._databases.sequences)
+
+
+def delete_records(
+    txn: lmdb.Transaction[bytes], records: lmdb._Database, prefix: bytes, limit: int
+) -> int:
+    """Delete up to `limit` records of an index; the number deleted."""
+    deleted = 0
+    with txn.cursor(db=records) as cursor:
+        found = cursor.set_range(prefix)
+        while found and deleted < limit and cursor.key().startswith(prefix):
+            found = cursor.delete() and bool(cursor.key())
+            deleted += 1
+    return deleted

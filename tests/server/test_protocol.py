@@ -1,0 +1,208 @@
+"""What a bare socket sees."""
+
+from __future__ import annotations
+
+import socket
+
+import hiredis
+import pytest
+from servers import RunningServer, encode, exchange, running_server
+
+
+def test_a_pipeline_is_answered_in_order_whatever_finishes_first(server: RunningServer) -> None:
+    with server.connect() as connection:
+        commands = [
+            encode("VECTOR.CREATE", "i", "DIM", 2, "TYPE", "FLAT"),
+            encode("VECTOR.ADD", "i", "a", "VALUES", 2, 1, 0),
+            encode("VECTOR.SEARCH", "i", "VALUES", 2, 1, 0),
+            encode("PING"),
+            encode("VECTOR.ADD", "i", "b", "VALUES", 2, 0, 1),
+            encode("VECTOR.CARD", "i"),
+            encode("NONSENSE"),
+            encode("ECHO", "end"),
+        ]
+        received = exchange(connection, b"".join(commands), replies=b"end\r\n")
+    assert received == (
+        b"+OK\r\n:1\r\n*1\r\n$1\r\na\r\n+PONG\r\n:1\r\n:2\r\n"
+        b"-ERR unknown command 'NONSENSE', with args beginning with: \r\n$3\r\nend\r\n"
+    )
+
+
+def test_a_read_behind_a_write_in_one_pipeline_sees_it(server: RunningServer) -> None:
+    with server.connect() as connection:
+        exchange(connection, encode("VECTOR.CREATE", "i", "DIM", 2), replies=b"\r\n")
+        for number in range(30):
+            pair = encode("VECTOR.ADD", "i", f"v{number}", "VALUES", 2, 1, number) + encode(
+                "VECTOR.EXISTS", "i", f"v{number}"
+            )
+            assert exchange(connection, pair, replies=b":1\r\n:1\r\n") == b":1\r\n:1\r\n"
+
+
+def test_a_command_sent_byte_by_byte_is_one_command(server: RunningServer) -> None:
+    with server.connect() as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in encode("ECHO", b"\r\n*1\r\n$\x00"):
+            connection.sendall(bytes([byte]))
+        assert exchange(connection, b"", replies=b"$\x00\r\n") == b"$9\r\n\r\n*1\r\n$\x00\r\n"
+
+
+def test_a_line_typed_into_nc_is_a_command(server: RunningServer) -> None:
+    with server.connect() as connection:
+        assert exchange(connection, b"PING\r\n", replies=b"\r\n") == b"+PONG\r\n"
+        assert exchange(connection, b'echo "a b"\n', replies=b"a b\r\n") == b"$3\r\na b\r\n"
+        assert exchange(connection, b"\r\n\r\nPING\r\n", replies=b"\r\n") == b"+PONG\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (b"*abc\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*1000000000\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*1\r\n$1073741824\r\n", b"-ERR Protocol error: invalid bulk length\r\n"),
+        (b"*1\r\n$-1\r\n", b"-ERR Protocol error: invalid bulk length\r\n"),
+        (b"*1\r\n*1000000000\r\n", b"-ERR Protocol error: expected '$', got '*'\r\n"),
+        (b"*1\r\n:5\r\n", b"-ERR Protocol error: expected '$', got ':'\r\n"),
+        (b'echo "open\r\n', b"-ERR Protocol error: unbalanced quotes in request\r\n"),
+    ],
+)
+def test_a_protocol_error_is_told_and_closes_that_connection_only(
+    server: RunningServer, sent: bytes, said: bytes
+) -> None:
+    with server.connect() as other, server.connect() as connection:
+        # The command before the bad bytes is answered, and nothing after them is looked at.
+        assert exchange(connection, encode("PING") + sent + encode("PING")) == b"+PONG\r\n" + said
+        assert exchange(other, encode("PING"), replies=b"\r\n") == b"+PONG\r\n"
+
+
+def test_a_half_sent_command_and_a_closed_socket_leave_nothing_behind(
+    server: RunningServer,
+) -> None:
+    with server.connect() as watcher:
+        for partial in (b"*3\r\n$10\r\nVECTOR", b"*", b"PIN", encode("VECTOR.LIST")[:-1]):
+            with server.connect() as connection:
+                connection.sendall(partial)
+        received = exchange(watcher, encode("CLIENT", "LIST"), replies=b"\n\r\n")
+        while received.count(b"addr=") > 1:
+            received = exchange(watcher, encode("CLIENT", "LIST"), replies=b"\n\r\n")
+    assert b"qbuf=0" in received
+
+
+def test_hello_switches_between_protocols(server: RunningServer) -> None:
+    with server.connect() as connection:
+        reader = hiredis.Reader()
+
+        def ask(*args: object) -> object:
+            connection.sendall(encode(*args))  # type: ignore[arg-type]
+            while (reply := reader.gets()) is False:
+                reader.feed(connection.recv(65536))
+            return reply
+
+        hello = ask("HELLO", 3)
+        assert isinstance(hello, dict)
+        assert list(hello) == [b"server", b"version", b"proto", b"id", b"mode", b"role", b"modules"]
+        assert hello[b"proto"] == 3
+        assert ask("CLIENT", "GETNAME") is None
+        flat = ask("HELLO", 2, "SETNAME", "me")
+        assert isinstance(flat, list)
+        assert flat[:2] == [b"server", b"pyrope"]
+        assert ask("CLIENT", "GETNAME") == b"me"
+        refused = ask("HELLO", 4)
+        assert isinstance(refused, hiredis.ReplyError)
+        assert str(refused) == "NOPROTO unsupported protocol version"
+        assert ask("CLIENT", "GETNAME") == b"me"
+
+
+def test_errors_never_echo_a_line_break(server: RunningServer) -> None:
+    with server.connect() as connection:
+        received = exchange(
+            connection, encode(b"a\r\n+OK", b"b\r\nc") + encode("PING"), replies=b"+PONG\r\n"
+        )
+    assert received.count(b"\r\n") == 2
+
+
+def test_replies_can_be_turned_off_and_skipped(server: RunningServer) -> None:
+    with server.connect() as connection:
+        sent = (
+            encode("CLIENT", "REPLY", "SKIP")
+            + encode("ECHO", "skipped")
+            + encode("ECHO", "one")
+            + encode("CLIENT", "REPLY", "OFF")
+            + encode("ECHO", "silent")
+            + encode("NONSENSE")
+            + encode("CLIENT", "REPLY", "ON")
+            + encode("ECHO", "two")
+        )
+        assert exchange(connection, sent, replies=b"two\r\n") == (
+            b"$3\r\none\r\n+OK\r\n$3\r\ntwo\r\n"
+        )
+
+
+def test_quit_answers_what_came_before_it_and_closes(server: RunningServer) -> None:
+    with server.connect() as connection:
+        sent = encode("PING") + encode("QUIT") + encode("PING")
+        assert exchange(connection, sent) == b"+PONG\r\n+OK\r\n"
+
+
+def test_a_client_over_the_limit_is_told_so_and_closed() -> None:
+    with running_server(limits={"max_clients": 2}) as server:
+        with server.connect() as one, server.connect() as two:
+            for connection in (one, two):
+                exchange(connection, encode("PING"), replies=b"\r\n")
+            with server.connect() as third:
+                assert exchange(third, b"") == b"-ERR max number of clients reached\r\n"
+            assert exchange(one, encode("PING"), replies=b"\r\n") == b"+PONG\r\n"
+
+
+def test_a_client_that_does_not_read_is_slowed_down_and_then_closed_at_the_output_limit() -> None:
+    limits = {"output_high_water_bytes": 4096, "output_buffer_bytes": 65536}
+    with running_server(limits=limits) as server, server.connect() as connection:
+        connection.settimeout(30)
+        request = encode("ECHO", b"x" * 30_000)
+        # Far more than the socket buffers of both sides hold: the server stops reading instead of
+        # piling up replies, so that sending stalls...
+        connection.setblocking(False)
+        sent = 0
+        try:
+            while sent < 400:
+                connection.send(request[sent % 1 :])
+                sent += 1
+        except BlockingIOError:
+            pass
+        with server.client() as watcher:
+            (busy,) = [c for c in watcher.client_list() if c["cmd"] != "client|list"]
+            # ... within the high water and one reply of it.
+            assert int(busy["obl"]) <= 4096 + 30_010
+            # One reply over the limit is fatal.
+            watcher.config_set("limits-output-buffer-bytes", 65536)
+        assert server.pyrope.server.counters.output_limit_disconnections_total == 0
+
+
+def test_idle_and_slow_clients_are_closed(clock_server: RunningServer) -> None:
+    clock = clock_server._clock
+    with clock_server.connect() as idle, clock_server.connect() as slow:
+        for connection in (idle, slow):
+            exchange(connection, encode("PING"), replies=b"\r\n")
+        clock.advance(50)  # type: ignore[attr-defined]
+        exchange(idle, encode("PING"), replies=b"\r\n")
+        slow.sendall(b"*2\r\n$4\r\nECHO\r\n")
+        with clock_server.client() as watcher:
+            while True:
+                rows = {row["addr"]: row for row in watcher.client_list()}
+                row = rows["127.0.0.1:%d" % slow.getsockname()[1]]
+                if int(row["qbuf"]):
+                    break
+            clock.advance(61)  # type: ignore[attr-defined]
+            close_silent(clock_server)
+            assert slow.recv(10) == b""
+            # The idle one has 100 seconds.
+            assert exchange(idle, encode("PING"), replies=b"\r\n") == b"+PONG\r\n"
+            clock.advance(101)  # type: ignore[attr-defined]
+            close_silent(clock_server)
+            assert idle.recv(10) == b""
+
+
+def close_silent(server: RunningServer) -> None:
+    async def close() -> None:
+        server.pyrope._listener.close_silent()
+
+    server.run(close())

@@ -1,0 +1,106 @@
+"""A deterministic run of commits, for a child to be killed in and a parent to know by heart.
+
+As a program: ``python -m storage.crash_workload DIRECTORY FIRST_STEP`` commits one step after the
+other, and writes each step's number to standard output once its commit has returned. With
+``before-rows`` or ``after-rows`` and a number behind that, it kills itself in that commit, before
+or after the rows are written.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pyrope.storage.lmdb_store import LmdbStore
+from pyrope.storage.store import Change, PutIndex, Record, WriteBatch
+from pyrope.types import Float32Matrix
+
+DIM = 64
+UIDS = (1, 2)
+
+
+def step_rows(step: int, count: int) -> Float32Matrix:
+    return np.random.default_rng(step).standard_normal((count, DIM)).astype(np.float32)
+
+
+@dataclass
+class Index:
+    """What one index holds: by slot the record, and the step and position its row is from."""
+
+    records: dict[int, tuple[Record, int, int]] = field(default_factory=dict)
+    sequence: int = 0
+
+
+class Workload:
+    """The state after some number of steps, and the changes that make the next."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.indexes = {uid: Index() for uid in UIDS}
+
+    def next_changes(self) -> list[Change]:
+        """Move on by one step: new vectors, updates to free slots, deletes, amends, catalogue."""
+        self.steps += 1
+        rng = np.random.default_rng(10**6 + self.steps)
+        changes: list[Change] = []
+        for uid, index in self.indexes.items():
+            changes.append(PutIndex(uid, b"after step %d" % self.steps))
+            index.sequence = self.steps
+            held = sorted(index.records)
+            free = [slot for slot in range(400) if slot not in index.records]
+            gone = [slot for slot in held if rng.random() < 0.3]
+            for slot in gone:
+                del index.records[slot]
+            amended = [slot for slot in held if slot in index.records and rng.random() < 0.1]
+            amends = []
+            for slot in amended:
+                record, step, position = index.records[slot]
+                record = record._replace(attributes=b'{"step":%d}' % self.steps)
+                index.records[slot] = (record, step, position)
+                amends.append(record)
+            taken = [slot for slot in free if rng.random() < 0.3]
+            puts = [
+                Record(slot, b"%d-%d" % (self.steps, slot), self.steps, 0, b"") for slot in taken
+            ]
+            for position, record in enumerate(puts):
+                index.records[record.slot] = (record, self.steps, position)
+            vectors = step_rows(self.steps, len(puts)) if puts else None
+            changes.append(WriteBatch(uid, self.steps, puts, vectors, amends, gone))
+        return changes
+
+
+class DyingStore(LmdbStore):
+    """Ends its process in the commit of a given number, at a given point."""
+
+    when = "never"
+    commits_left = 0
+
+    def _write_rows(self, changes: Sequence[Change]) -> None:
+        self.commits_left -= 1
+        if not self.commits_left and self.when == "before-rows":
+            os.kill(os.getpid(), signal.SIGKILL)
+        super()._write_rows(changes)
+        if not self.commits_left and self.when == "after-rows":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(directory: str, first_step: str, when: str = "never", commits: str = "0") -> None:
+    store = DyingStore.open(Path(directory))
+    store.when = when
+    store.commits_left = int(commits)
+    workload = Workload()
+    while workload.steps < int(first_step):
+        workload.next_changes()
+    while True:
+        store.commit(workload.next_changes())
+        os.write(1, b"%d\n" % workload.steps)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,125 @@
+"""LmdbStore against a dict: random commits, drops, collections and reopens."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from pyrope.storage.codec import damaged_rows
+from pyrope.storage.lmdb_store import LmdbStore
+from pyrope.storage.store import DropIndex, PutIndex, Record, WriteBatch
+from storage.store_samples import DIM, rows, stored_records
+
+_MAP_BYTES = 256 * 1024  # small, so that growth is part of the game
+
+
+class StoreAgainstDict(RuleBasedStateMachine):
+    """The model: per index its blob, its sequence, and by slot the record and its row's seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._dir = tempfile.TemporaryDirectory()
+        self._store = LmdbStore.open(Path(self._dir.name), map_bytes=_MAP_BYTES)
+        self._blobs: dict[int, bytes] = {}
+        self._sequences: dict[int, int] = {}
+        self._records: dict[int, dict[int, tuple[Record, int]]] = {}
+        self._seed = 0
+
+    @initialize()
+    def one_index(self) -> None:
+        self.create(b"first")
+
+    @rule(blob=st.binary(max_size=30))
+    def create(self, blob: bytes) -> None:
+        uid = self._store.next_uid()
+        assert uid not in self._sequences
+        self._store.commit([PutIndex(uid, blob)])
+        self._blobs[uid] = blob
+        self._sequences[uid] = 0
+        self._records[uid] = {}
+
+    @precondition(lambda self: self._blobs)
+    @rule(data=st.data())
+    def write(self, data: st.DataObject) -> None:
+        """One commit of batches to several indexes: updates, amends, deletes, as a service would.
+
+        Slots freed by this commit are not used again in it.
+        """
+        uids = data.draw(st.lists(st.sampled_from(sorted(self._blobs)), min_size=1, max_size=3))
+        busy = {uid: set(self._records[uid]) for uid in uids}
+        self._store.commit([self._draw_batch(data, uid, busy[uid]) for uid in uids])
+
+    def _draw_batch(self, data: st.DataObject, uid: int, busy: set[int]) -> WriteBatch:
+        records = self._records[uid]
+        self._sequences[uid] += 1
+        sequence = self._sequences[uid]
+        held = st.lists(st.sampled_from(sorted(records)), unique=True, max_size=4)
+        deletes = data.draw(held) if records else []
+        for slot in deletes:
+            del records[slot]
+        amended = data.draw(held) if records else []
+        amended = [slot for slot in amended if slot in records]
+        attributes = data.draw(st.sampled_from([b"", b'{"a":1}', b" " * 3_000]))
+        amends = [
+            records[slot][0]._replace(sequence=sequence, attributes=attributes) for slot in amended
+        ]
+        for record in amends:
+            records[record.slot] = (record, records[record.slot][1])
+        slots = sorted(data.draw(st.sets(st.integers(0, 60), max_size=12)) - busy)
+        busy.update(slots)
+        puts = [
+            Record(slot, data.draw(st.binary(max_size=12)), sequence, slot, attributes)
+            for slot in slots
+        ]
+        seeds = range(self._seed, self._seed + len(puts))
+        self._seed += len(puts)
+        for record, seed in zip(puts, seeds, strict=True):
+            records[record.slot] = (record, seed)
+        return WriteBatch(uid, sequence, puts, rows(seeds) if puts else None, amends, deletes)
+
+    @precondition(lambda self: len(self._blobs) > 1)
+    @rule(data=st.data())
+    def drop(self, data: st.DataObject) -> None:
+        uid = data.draw(st.sampled_from(sorted(self._blobs)))
+        self._store.commit([DropIndex(uid)])
+        del self._blobs[uid], self._records[uid]
+
+    @rule(limit=st.integers(1, 20))
+    def collect_garbage(self, limit: int) -> None:
+        self._store.collect_garbage(limit)
+
+    @rule()
+    def reopen(self) -> None:
+        self._store.close()
+        self._store = LmdbStore.open(Path(self._dir.name), map_bytes=_MAP_BYTES)
+
+    @invariant()
+    def store_and_model_agree(self) -> None:
+        assert self._store.indexes() == sorted(self._blobs.items())
+        for uid, records in self._records.items():
+            columns = self._store.load(uid)
+            assert columns.sequence == self._sequences[uid]
+            held = stored_records(self._store, uid)
+            assert held == {slot: record for slot, (record, _) in records.items()}
+            view = self._store.vectors(uid, DIM).view()
+            assert not len(damaged_rows(columns, view))
+            for slot, (_, seed) in records.items():
+                assert np.array_equal(view[slot], rows([seed])[0])
+
+    def teardown(self) -> None:
+        self._store.close()
+        self._dir.cleanup()
+
+
+TestStoreAgainstDict = StoreAgainstDict.TestCase
+TestStoreAgainstDict.settings = settings(
+    max_examples=12,
+    stateful_step_count=15,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
