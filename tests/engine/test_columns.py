@@ -174,6 +174,28 @@ def test_a_dense_field_turns_sparse_when_a_far_slot_has_it_too() -> None:
     assert np.flatnonzero(mask).tolist() == [5, 10_000_000]
 
 
+def test_a_dense_field_gives_its_memory_back_when_few_slots_are_left_with_it() -> None:
+    columns = AttributeColumns()
+    for slot in range(50_000):
+        columns.set(slot, {"a": slot, "b": 1})
+    full = columns.nbytes
+    for slot in range(50_000):
+        if slot != 49_999:
+            columns.set(slot, {"b": 1})
+    assert full - columns.nbytes > 9 * 49_000
+    assert np.flatnonzero(compile_filter(".a").mask(columns, 50_000)).tolist() == [49_999]
+
+
+def test_shapes_that_no_slot_has_any_more_are_forgotten() -> None:
+    columns = AttributeColumns()
+    columns.set(0, {"a": 1})
+    before = columns.nbytes
+    for number in range(1000):
+        columns.set(0, {"a": 1, f"b{number}": 1})
+    columns.set(0, {"a": 1})
+    assert columns.nbytes == before
+
+
 def test_churn_of_strings_and_lists_leaves_no_memory_behind() -> None:
     columns = AttributeColumns()
     rng = random.Random(7)

@@ -1,1 +1,5 @@
 """Vector engines: exact scan and graphs behind one protocol, attribute filters, the executor."""
+
+from pyrope.engine.kernels import init_worker_thread
+
+__all__ = ["init_worker_thread"]

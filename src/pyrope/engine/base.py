@@ -79,10 +79,7 @@ class PreparedUpsert:
     def split(self, parts: int) -> list[PreparedUpsert]:
         """At most `parts` pieces of about equal size, none empty."""
         bounds = np.linspace(0, len(self), min(parts, len(self)) + 1).astype(int).tolist()
-        return [
-            PreparedUpsert(self.slots[a:b], self.vectors[a:b])
-            for a, b in pairwise(bounds)
-        ]
+        return [PreparedUpsert(self.slots[a:b], self.vectors[a:b]) for a, b in pairwise(bounds)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,9 +63,7 @@ def encode(value: object, protocol: int) -> bytes:
 
 def encode_into(out: list[bytes], value: object, protocol: int) -> None:
     """Append what ``encode`` returns to ``out``, in pieces. On an error ``out`` may have some."""
-    encoder = _ENCODERS.get(type(value))
-    if encoder is None:
-        encoder = _encoder_of_base(value)
+    encoder = _ENCODERS.get(type(value)) or _encoder_of_base(value)
     encoder(out, value, protocol)
 
 
@@ -137,7 +135,8 @@ def _encode_float(out: list[bytes], value: float, protocol: int) -> None:
 def _encode_sequence(out: list[bytes], value: Sequence[object], protocol: int) -> None:
     out.append(b"*%d\r\n" % len(value))
     for element in value:
-        encode_into(out, element, protocol)
+        encoder = _ENCODERS.get(type(element)) or _encoder_of_base(element)
+        encoder(out, element, protocol)
 
 
 def _encode_mapping(out: list[bytes], value: Mapping[object, object], protocol: int) -> None:

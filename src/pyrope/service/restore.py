@@ -84,15 +84,10 @@ def _load_graph(
     if reason is None:
         assert isinstance(saved, SavedGraph)
         try:
-            # Slots written since hold another vector than the graph knows.
-            changed = columns.slots[columns.sequences > saved.meta.sequence]
-            kept = np.setdiff1d(live, changed, assume_unique=True)
-            engine = load_engine(spec, vectors, str(saved.file), kept)
-        except DamagedIndexError as error:
+            engine, missing = load_engine(spec, vectors, str(saved.file), live)
+        except (DamagedIndexError, OSError) as error:
             reason = f"damaged: {error}"
         else:
-            missing = np.setdiff1d(live, engine.labels(), assume_unique=True)
-            missing = np.union1d(missing, np.intersect1d(live, changed, assume_unique=True))
             return engine, missing, saved.meta.sequence
     _log.warning("graph is built anew", index=spec.name, reason=reason, vectors=len(live))
     return index.engine, live, 0

@@ -112,6 +112,13 @@ def test_a_mask_may_be_shorter_or_longer_than_the_columns() -> None:
         assert compiled.mask(columns, 150).tolist() == [True] * 100 + [False] * 50
 
 
+def test_a_mask_leaves_out_what_a_sparse_field_has_beyond_its_end() -> None:
+    columns = AttributeColumns()
+    columns.set(3, {"a": 1})
+    columns.set(300, {"a": 1})
+    assert compile_filter(".a").mask(columns, 5).tolist() == [False, False, False, True, False]
+
+
 def test_a_mask_follows_every_change_of_the_attributes() -> None:
     columns = columns_of({"a": 1}, {"a": 2})
     compiled = compile_filter(".a == 1")
@@ -142,9 +149,20 @@ def test_long_strings_are_told_apart_to_the_last_character() -> None:
     assert matching(".a == .b", {"a": long, "b": long}, {"a": long, "b": long + "x"}) == [0]
 
 
+def test_two_fields_are_equal_where_both_are_null() -> None:
+    null, one = {"a": None, "b": None}, {"a": None, "b": 1}
+    assert matching(".a == .b", null, one) == [0]
+    assert matching(".a != .b", null, one) == [1]
+
+
+def test_a_list_is_no_item_of_another() -> None:
+    assert matching("not (.a in .b)", {"a": [1], "b": [2]}, {"a": 1, "b": [[1]]}) == [1]
+
+
 def test_a_large_tuple_is_looked_up() -> None:
     numbers = ", ".join(str(n) for n in range(0, 1000, 2))
     assert matching(f".a in [{numbers}]", *({"a": n} for n in range(8))) == [0, 2, 4, 6]
+    assert matching(f".a in [{numbers}]", {"a": 998}, {"a": 999}, {"a": 1000}) == [0]
     strings = ", ".join(f'"s{n}"' for n in range(0, 600, 2))
     elements: list[dict[str, JsonValue]] = [{"a": f"s{n}"} for n in range(8)]
     assert matching(f".a in [{strings}]", *elements, {"a": None}) == [0, 2, 4, 6]

@@ -1,0 +1,399 @@
+"""HNSW: hnswlib's graph, made safe to put whatever data into and to ask for whatever.
+
+What hnswlib leaves to its callers, and what is done about it here:
+
+- *ef is a field of the index*, which concurrent searches would overwrite for one another. A search
+  keeps ``max(ef, k)`` candidates, so the index keeps ef at 1, asks for k = beam, and cuts. That
+  costs what ef = beam with k = 10 costs (measured).
+- *A search that reaches fewer than k nodes raises.* The queries concerned are scanned instead.
+- *Deletes.* hnswlib can mark nodes deleted. Marked nodes are no neighbours for new ones, so
+  that an insertion into a region where all are marked finds none, and reads the end of an empty
+  vector (`mutuallyConnectNewElement`); and each call is one node. Here a delete is a bit in a
+  mask, the node goes on leading searches on, and what is found is sifted, as for filters. Measured
+  with 0 to 80 % of the nodes deleted at random: the same recall at the same time, within 10 %.
+- *Equal vectors* share one node (`pyrope.engine.nodes`).
+- *Filters* would be a Python callback for each candidate, with the GIL. Instead the beam is made
+  wider by the share of nodes that take part, what is found is sifted, the beam is made wider still
+  where too few were found, and as soon as a scan of those that take part costs less, they are
+  scanned (`pyrope.engine.beam`). A scan is also cheaper on a small index.
+- *Scores of IP* come as ``1 - xq`` in float32, which loses small products. Queries are made unit
+  vectors, which changes no order, and what is found is scored again from the raw rows.
+- *Bounds on distance computations* are not possible: `max_scans` is not honoured.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import hnswlib
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrope.engine.base import (
+    DamagedIndexError,
+    EngineStatistics,
+    Neighbours,
+    PreparedUpsert,
+    SearchOptions,
+    VectorSource,
+)
+from pyrope.engine.beam import WIDEN, beam_cost, first_beam, scan_cost
+from pyrope.engine.digests import digests_of
+from pyrope.engine.exact import ExactScan
+from pyrope.engine.forked import check_size, write_forked
+from pyrope.engine.hnsw_file import read_head
+from pyrope.engine.nodes import Nodes
+from pyrope.engine.normalise import row_norms, unit_rows
+from pyrope.engine.slot_table import SlotTable, grown
+from pyrope.types import Float32Matrix, Mask, Metric, Slots
+
+_SEED = 100
+# The search threads that have a list of visited nodes each, for the estimate of memory.
+_VISITED_LISTS = 3
+_UNREACHABLE = "contiguous 2D array"
+# Saved unit vectors may differ from those made now by a rounding, on another machine.
+_UNIT_TOLERANCE = 1e-6
+_COMPARED_ROWS = 2048
+
+
+class HnswIndex:
+    """The engine of `IndexType.HNSW` (see `GraphIndex`).
+
+    Args:
+        metric: as of the index.
+        dim: as of the index.
+        source: the raw rows.
+        m: links of a node on the upper levels, at least 2; twice that on level 0.
+        ef_construction: candidates considered while a node is linked.
+        ef: candidates that a search considers which does not say.
+        capacity: nodes to have room for at once.
+    """
+
+    honours = frozenset({"ef"})
+
+    def __init__(
+        self,
+        metric: Metric,
+        dim: int,
+        source: VectorSource,
+        *,
+        m: int,
+        ef_construction: int,
+        ef: int,
+        capacity: int = 0,
+    ) -> None:
+        self.metric = metric
+        self.dim = dim
+        self.ef = ef
+        self._m = m
+        self._ef_construction = ef_construction
+        self._capacity = capacity
+        self._source = source
+        self._table = SlotTable()
+        self._scan = ExactScan(metric, dim, source, self._table)
+        self._nodes = Nodes()
+        self._graph: hnswlib.Index | None = None
+        self._lock = threading.Lock()
+        self._statistics = EngineStatistics()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def deleted_count(self) -> int:
+        return self._nodes.known_count - self._nodes.standing_count
+
+    def statistics(self) -> EngineStatistics:
+        return self._statistics
+
+    def labels(self) -> Slots:
+        return np.flatnonzero(self._nodes.known)
+
+    @property
+    def memory_bytes(self) -> int:
+        return (
+            self._table.nbytes
+            + self._nodes.nbytes
+            + (0 if self._graph is None else self._graph_bytes(self._graph))
+        )
+
+    def _graph_bytes(self, graph: hnswlib.Index) -> int:
+        """By hnswlib 0.8.0's own structures; memory that no element has touched is not counted."""
+        count, room = graph.get_current_count(), graph.get_max_elements()
+        element = 4 + 8 * self._m + 4 * self.dim + 8
+        # Nodes rise to the next level with probability 1/m; malloc adds 16 bytes to each block.
+        risen = count / (self._m - 1)
+        upper = risen * (4 + 4 * self._m) + count / self._m * 16
+        # Of a hash map: a block of 32 bytes an entry, and up to two buckets.
+        lookup = count * (32 + 12)
+        # A mutex of 40 bytes, a level of 4, a 2-byte tag in each list; a pointer of 8 if used.
+        places = room * (40 + 4 + 2 * _VISITED_LISTS) + count * 8
+        label_locks = 65536 * 40
+        return int(count * element + upper + lookup + places + label_locks)
+
+    # -- searching -----------------------------------------------------------------------------
+
+    def search_exact(
+        self, queries: Float32Matrix, k: int, allowed: Mask | None = None
+    ) -> Neighbours:
+        self._count(scan_queries_total=len(queries))
+        return self._scan.search(queries, k, allowed)
+
+    def search(
+        self, queries: Float32Matrix, k: int, options: SearchOptions, allowed: Mask | None = None
+    ) -> Neighbours:
+        part = self._table.taking_part(allowed)
+        matches = len(self._table) if allowed is None else int(np.count_nonzero(part))
+        width = min(k, matches)
+        graph, total = self._graph, len(self._table.live)
+        if graph is None or width == 0:
+            return Neighbours.nothing(len(queries), width)
+        nodes = self._nodes
+        # Where every node takes part (the usual case), nothing needs to be sifted.
+        sieve: Mask | None = None
+        matching = nodes.known_count
+        if matches != len(self._table):
+            sieve = nodes.matching(part)
+            matching = int(np.count_nonzero(sieve))
+        elif nodes.standing_count < nodes.known_count:
+            sieve, matching = nodes.stands, nodes.standing_count
+        wanted = min(width, matching)
+        beam = first_beam(options.ef or self.ef, wanted, matching, nodes.known_count)
+
+        found = Neighbours.nothing(len(queries), width)
+        left = np.arange(len(queries))
+        prepared = queries if self.metric is Metric.L2 else unit_rows(queries)
+        while len(left) and beam_cost(beam, len(left)) < scan_cost(matches, total, len(left)):
+            labels, distances, fell_short = self._beams(graph, prepared[left], beam)
+            keep = np.ones(labels.shape, np.bool_) if sieve is None else sieve[labels]
+            enough = ~fell_short & (keep.sum(axis=1) >= wanted)
+            self._fill(found, left[enough], labels[enough], distances[enough], keep[enough], part)
+            self._count(graph_queries_total=int(enough.sum()))
+            left = left[~enough]
+            if fell_short.any():
+                self._count(fallback_queries_total=len(left))
+                break
+            self._count(widened_queries_total=len(left))
+            beam = min(beam * WIDEN, nodes.known_count)
+        if len(left):
+            scanned = self.search_exact(queries[left], width, allowed)
+            found.slots[left], found.scores[left] = scanned.slots, scanned.scores
+        if self.metric is Metric.IP:
+            self._rescore(queries, found)
+        return found
+
+    def _beams(
+        self, graph: hnswlib.Index, queries: Float32Matrix, beam: int
+    ) -> tuple[Slots, NDArray[np.float32], Mask]:
+        """The nearest nodes that a beam holds; which queries reached too few (and have none)."""
+        fell_short = np.zeros(len(queries), dtype=np.bool_)
+        try:
+            labels, distances = graph.knn_query(queries, k=beam, num_threads=1)
+        except RuntimeError as error:
+            if _UNREACHABLE not in str(error):
+                raise
+            if len(queries) == 1:
+                nothing = np.zeros((1, beam), dtype=np.int64)
+                return nothing, nothing.astype(np.float32), ~fell_short
+            # One query fails the whole call: find out which.
+            single = [self._beams(graph, queries[i : i + 1], beam) for i in range(len(queries))]
+            columns = zip(*single, strict=True)
+            labels, distances, fell_short = (np.concatenate(column) for column in columns)
+        return labels.astype(np.int64), distances, fell_short
+
+    def _fill(
+        self,
+        found: Neighbours,
+        rows: NDArray[np.intp],
+        labels: Slots,
+        distances: NDArray[np.float32],
+        keep: Mask,
+        part: Mask,
+    ) -> None:
+        """Put the first nodes that are to be kept into rows of `found`, as their members."""
+        width = found.slots.shape[1]
+        if not keep.all():
+            order = np.argsort(~keep, axis=1, kind="stable")[:, :width]
+            labels = np.take_along_axis(labels, order, axis=1)
+            distances = np.take_along_axis(distances, order, axis=1)
+            keep = np.take_along_axis(keep, order, axis=1)
+        labels, distances, keep = labels[:, :width], distances[:, :width], keep[:, :width]
+        count = labels.shape[1]
+        scores = self._scores(distances)
+        found.slots[rows, :count] = np.where(keep, labels, -1)
+        found.scores[rows, :count] = np.where(keep, scores, np.nan)
+        if not self._nodes.guests:
+            return
+        for i in np.flatnonzero((self._nodes.shared[labels] & keep).any(axis=1)).tolist():
+            members = [self._nodes.members(label, part) for label in labels[i][keep[i]].tolist()]
+            sizes = [len(slots) for slots in members]
+            slots = np.array([slot for some in members for slot in some][:width])
+            found.slots[rows[i], : len(slots)] = slots
+            found.scores[rows[i], : len(slots)] = np.repeat(scores[i][keep[i]], sizes)[:width]
+
+    def _scores(self, distances: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.metric is Metric.L2:
+            return np.sqrt(np.maximum(distances, 0))
+        # Of IP, where queries were made unit vectors, these only hold a place.
+        return np.clip(1 - distances, -1, 1)
+
+    def _rescore(self, queries: Float32Matrix, found: Neighbours) -> None:
+        """Replace scores by exact ones, and sort by them."""
+        rows, columns = np.nonzero(found.slots >= 0)
+        found.scores[rows, columns] = self._scan.rescore(queries, rows, found.slots[rows, columns])
+        order = np.lexsort((found.slots, -found.scores), axis=1)
+        found.slots[:] = np.take_along_axis(found.slots, order, axis=1)
+        found.scores[:] = np.take_along_axis(found.scores, order, axis=1)
+
+    def _count(self, **added: int) -> None:
+        with self._lock:
+            now = self._statistics
+            total = {name: getattr(now, name) + value for name, value in added.items()}
+            self._statistics = replace(now, **total)
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def prepare_upsert(self, slots: Slots, vectors: Float32Matrix) -> PreparedUpsert:
+        if not len(slots):
+            return PreparedUpsert(slots, vectors)
+        norms = row_norms(vectors)
+        rows = unit_rows(vectors, norms) if self.metric is Metric.COSINE else vectors
+        nodes, graph = self._nodes, self._room_for(0)
+        nodes.ensure(int(slots.max()) + 1)
+        self._table.put(slots, norms)
+        work: dict[int, NDArray[np.float32]] = {}
+
+        def holds(label: int, row: NDArray[np.float32]) -> bool:
+            held = work[label] if label in work else graph.get_items([label])[0]
+            return bool(np.array_equal(held, row))
+
+        changed = []
+        for slot, row, digest in zip(slots.tolist(), rows, digests_of(rows).tolist(), strict=True):
+            same = nodes.owns(slot) and nodes.digests.digest(slot) == digest
+            if same and holds(slot, row):
+                nodes.revive(slot)
+            else:
+                changed.append((slot, row, digest))
+        # Guests go first: what is left of the guests may inherit, and is not about to change.
+        for slot, _, _ in changed:
+            if nodes.is_guest(slot):
+                nodes.leave(slot, self._table.live)
+        for slot, _, _ in changed:
+            if nodes.owns(slot) and (inheritance := nodes.abandon(slot)):
+                work[inheritance.heir] = graph.get_items([inheritance.owner])[0]
+        for slot, row, digest in changed:
+            host = next((n for n in nodes.digests.labels(digest) if holds(n, row)), None)
+            if host is None:
+                nodes.own(slot)
+                nodes.digests.put(slot, digest)
+                work[slot] = row
+            else:
+                nodes.join(slot, host)
+        self._room_for(nodes.known_count)
+        if not work:
+            return PreparedUpsert(slots[:0], rows[:0])
+        return PreparedUpsert(np.fromiter(work, np.int64, len(work)), np.stack(list(work.values())))
+
+    def insert(self, part: PreparedUpsert) -> None:
+        if len(part):
+            self._room_for(0).add_items(part.vectors, part.slots, num_threads=1)
+
+    def upsert(self, slots: Slots, vectors: Float32Matrix) -> None:
+        self.insert(self.prepare_upsert(slots, vectors))
+
+    def delete(self, slots: Slots) -> None:
+        self._nodes.delete(self._table.remove(slots), self._table.live)
+        if not len(self._table):
+            # Nothing is left to find: give the memory back, tombstones and all.
+            self._graph, self._nodes = None, Nodes()
+
+    def _room_for(self, count: int) -> hnswlib.Index:
+        """The graph, made if need be, with room for `count` nodes.
+
+        Room is made for half as much again: a resize takes 25 ns a node, with the GIL.
+        """
+        graph = self._graph
+        if graph is None:
+            graph = self._new_graph()
+            graph.init_index(
+                grown(0, max(count, self._capacity)),
+                M=self._m,
+                ef_construction=self._ef_construction,
+                random_seed=_SEED,
+            )
+            graph.set_ef(1)
+            self._graph = graph
+        elif (room := grown(graph.get_max_elements(), count)) > graph.get_max_elements():
+            graph.resize_index(room)
+        return graph
+
+    def _new_graph(self) -> hnswlib.Index:
+        return hnswlib.Index("l2" if self.metric is Metric.L2 else "ip", self.dim)
+
+    # -- files ---------------------------------------------------------------------------------
+
+    def save(self, path: str) -> None:
+        graph = self._room_for(0)
+        try:
+            graph.save_index(path)
+        except RuntimeError as error:
+            raise OSError(f"'{path}' cannot be written: {error}") from error
+        check_size(path, graph.index_file_size())
+
+    def save_forked(self, path: str, forked: Callable[[], None]) -> None:
+        graph = self._room_for(0)
+        write_forked(graph.save_index, path, graph.index_file_size(), forked)
+
+    def load(self, path: str, live: Slots) -> Slots:
+        """Fill this index, which must be empty, from a file of `save`.
+
+        A node is used for its slot only if it holds the vector that the source has, so that a
+        file of any age will do.
+
+        Args:
+            path: the file. That it is undamaged has been checked: its links are believed.
+            live: the slots that hold vectors.
+
+        Returns:
+            Those of `live` that the index does not hold yet: new since the save, or changed, or
+            equal to another one. They are to be upserted.
+
+        Raises:
+            OSError: the file cannot be read.
+            DamagedIndexError: it is not a graph of this definition, or cannot be loaded.
+        """
+        head = read_head(path, self.dim, self._m, self._ef_construction)
+        if not len(head.labels):
+            return live
+        graph = self._new_graph()
+        room = grown(0, max(len(live), len(head.labels), self._capacity))
+        try:
+            graph.load_index(path, max_elements=room)
+        except (RuntimeError, MemoryError) as error:
+            raise DamagedIndexError(f"'{path}' cannot be loaded: {error}") from error
+        graph.set_ef(1)
+        self._graph = graph
+        self._nodes.ensure(int(max(head.labels.max(), live.max(initial=0))) + 1)
+        holding = np.zeros(len(self._nodes.known), dtype=np.bool_)
+        holding[live] = True
+        for start in range(0, len(head.labels), _COMPARED_ROWS):
+            some = slice(start, start + _COMPARED_ROWS)
+            self._adopt(head.labels[some], np.array(head.vectors[some]), holding)
+        return np.setdiff1d(live, np.flatnonzero(self._table.live))
+
+    def _adopt(self, labels: Slots, vectors: Float32Matrix, holding: Mask) -> None:
+        """Take in nodes of a loaded graph: as live where they hold what they should."""
+        view = self._source.view()
+        candidates = np.flatnonzero(holding[labels] & (labels < len(view)))
+        raw = view[labels[candidates]]
+        norms = row_norms(raw)
+        if self.metric is Metric.COSINE:
+            difference = np.abs(unit_rows(raw, norms) - vectors[candidates])
+            same = (difference <= _UNIT_TOLERANCE).all(axis=1)
+        else:
+            same = (raw == vectors[candidates]).all(axis=1)
+        fresh = labels[candidates[same]]
+        self._table.put(fresh, norms[same])
+        self._nodes.adopt(labels, fresh, digests_of(vectors))

@@ -1,0 +1,282 @@
+"""VECTOR.SEARCH and VECTOR.MSEARCH, through redis-py, against a NumPy scan."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from numpy.typing import NDArray
+from servers import RunningServer, encode, exchange
+
+DIM = 8
+RNG = np.random.default_rng(7)
+VECTORS: NDArray[np.float32] = RNG.standard_normal((300, DIM)).astype("<f4")
+
+
+def fill(client: redis.Redis, name: str, *options: Any) -> None:
+    client.execute_command("VECTOR.CREATE", name, "DIM", DIM, *options)
+    ids = [f"v{number}" for number in range(len(VECTORS))]
+    attributes = [
+        '{"n": %d, "even": %s, "genre": "%s"}' % (n, str(n % 2 == 0).lower(), "sf noir"[:2])
+        for n in range(len(VECTORS))
+    ]
+    count = len(ids)
+    client.execute_command(
+        "VECTOR.MADD", name, "FP32", VECTORS.tobytes(), "IDS", count, *ids, "ATTRS", count,
+        *attributes,
+    )  # fmt: skip
+
+
+def oracle(query: NDArray[np.float32], metric: str, k: int) -> list[tuple[bytes, float]]:
+    x, q = VECTORS.astype(np.float64), query.astype(np.float64)
+    if metric == "L2":
+        scores = np.sqrt(((x - q) ** 2).sum(1))
+        order = np.argsort(scores, kind="stable")
+    else:
+        scores = x @ q
+        if metric == "COSINE":
+            scores = scores / np.linalg.norm(x, axis=1) / np.linalg.norm(q)
+        order = np.argsort(-scores, kind="stable")
+    return [(b"v%d" % n, float(scores[n])) for n in order[:k]]
+
+
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+@pytest.mark.parametrize("type_", ["FLAT", "HNSW"])
+def test_hits_and_scores_are_those_of_a_scan(
+    any_client: redis.Redis, type_: str, metric: str
+) -> None:
+    fill(any_client, "i", "TYPE", type_, "METRIC", metric)
+    for query in RNG.standard_normal((10, DIM)).astype("<f4"):
+        for effort in (("TRUTH",), ("EF", 300)):
+            found = any_client.execute_command(
+                "VECTOR.SEARCH", "i", "FP32", query.tobytes(), "COUNT", 7, "WITHSCORES", *effort
+            )
+            pairs = (
+                list(found.items())
+                if isinstance(found, dict)
+                else [(found[i], float(found[i + 1])) for i in range(0, len(found), 2)]
+            )
+            expected = oracle(query, metric, 7)
+            assert [id_ for id_, _ in pairs] == [id_ for id_, _ in expected]
+            assert np.allclose([s for _, s in pairs], [s for _, s in expected], atol=1e-5)
+
+
+def test_count_defaults_to_ten_and_topk_is_its_other_name(client: redis.Redis) -> None:
+    fill(client, "i")
+    base = ("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes())
+    assert len(client.execute_command(*base)) == 10
+    assert len(client.execute_command(*base, "COUNT", 3)) == 3
+    assert client.execute_command(*base, "TOPK", 3) == client.execute_command(*base, "count", 3)
+    assert len(client.execute_command(*base, "COUNT", 100_000)) == 300
+
+
+def test_an_empty_index_answers_an_empty_array(client: redis.Redis) -> None:
+    client.execute_command("VECTOR.CREATE", "i", "DIM", DIM)
+    assert client.execute_command("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes()) == []
+
+
+def test_reply_shapes_in_both_protocols(server: RunningServer) -> None:
+    with server.connect() as connection:
+        setup = [
+            encode("VECTOR.CREATE", "i", "DIM", 2, "TYPE", "FLAT"),
+            encode("VECTOR.ADD", "i", "a", "VALUES", 2, 1, 0, "SETATTR", '{"y":1}'),
+            encode("VECTOR.ADD", "i", "b", "VALUES", 2, 0, 1),
+            encode("ECHO", "done"),
+        ]
+        exchange(connection, b"".join(setup), replies=b"done\r\n")
+
+        def ask(*options: str) -> bytes:
+            search = encode("VECTOR.SEARCH", "i", "VALUES", 2, 1, 0, *options)
+            received = exchange(connection, search + encode("PING"), replies=b"+PONG\r\n")
+            return received.removesuffix(b"+PONG\r\n")
+
+        assert ask() == b"*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+        assert ask("WITHSCORES") == b"*4\r\n$1\r\na\r\n$1\r\n1\r\n$1\r\nb\r\n$1\r\n0\r\n"
+        assert ask("WITHATTRIBS") == b'*4\r\n$1\r\na\r\n$7\r\n{"y":1}\r\n$1\r\nb\r\n$-1\r\n'
+        assert ask("WITHATTRIBS", "WITHSCORES") == (
+            b'*6\r\n$1\r\na\r\n$1\r\n1\r\n$7\r\n{"y":1}\r\n$1\r\nb\r\n$1\r\n0\r\n$-1\r\n'
+        )
+        exchange(connection, encode("HELLO", 3) + encode("ECHO", "done"), replies=b"done\r\n")
+        assert ask() == b"*2\r\n$1\r\na\r\n$1\r\nb\r\n"
+        assert ask("WITHSCORES") == b"%2\r\n$1\r\na\r\n,1\r\n$1\r\nb\r\n,0\r\n"
+        assert ask("WITHATTRIBS") == b'%2\r\n$1\r\na\r\n$7\r\n{"y":1}\r\n$1\r\nb\r\n_\r\n'
+        assert ask("WITHSCORES", "WITHATTRIBS") == (
+            b'%2\r\n$1\r\na\r\n*2\r\n,1\r\n$7\r\n{"y":1}\r\n$1\r\nb\r\n*2\r\n,0\r\n_\r\n'
+        )
+
+
+def test_a_stored_vector_can_be_the_query(client: redis.Redis) -> None:
+    fill(client, "i")
+    assert client.execute_command("VECTOR.SEARCH", "i", "ELE", "v5", "COUNT", 1) == [b"v5"]
+    with pytest.raises(redis.ResponseError, match="element not found"):
+        client.execute_command("VECTOR.SEARCH", "i", "ELE", "nobody")
+
+
+@pytest.mark.parametrize("type_", ["FLAT", "HNSW"])
+def test_a_filter_keeps_what_matches_nearest_first(client: redis.Redis, type_: str) -> None:
+    fill(client, "i", "TYPE", type_)
+    query = VECTORS[3]
+    found = client.execute_command(
+        "VECTOR.SEARCH", "i", "FP32", query.tobytes(), "COUNT", 5, "FILTER",
+        '.n >= 100 and not .even and .genre in ["sf", "noir"]',
+    )  # fmt: skip
+    ranked = [id_ for id_, _ in oracle(query, "COSINE", 300)]
+    assert found == [id_ for id_ in ranked if int(id_[1:]) >= 100 and int(id_[1:]) % 2][:5]
+    nothing = ("VECTOR.SEARCH", "i", "FP32", query.tobytes(), "FILTER", ".absent == 1")
+    assert client.execute_command(*nothing) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "query", "epsilon", "expected"),
+    [
+        ("COSINE", (1, 0), 0.5, [b"x", b"xy"]),
+        ("IP", (1, 0), 0.5, [b"xy", b"x"]),
+        ("L2", (1, 0), 2.0, [b"x", b"y"]),
+        ("L2", (1, 0), 0, [b"x"]),
+    ],
+)
+def test_epsilon_bounds_the_distance(
+    client: redis.Redis, metric: str, query: tuple[int, int], epsilon: float, expected: list[bytes]
+) -> None:
+    client.execute_command("VECTOR.CREATE", "i", "DIM", 2, "METRIC", metric)
+    for name, vector in (("x", (1, 0)), ("y", (0, 1)), ("xy", (3, 3))):
+        client.execute_command("VECTOR.ADD", "i", name, "VALUES", 2, *vector)
+    command = ("VECTOR.SEARCH", "i", "VALUES", 2, *query, "EPSILON", epsilon)
+    assert client.execute_command(*command) == expected
+
+
+def test_msearch_answers_each_vector_like_a_search(any_client: redis.Redis) -> None:
+    fill(any_client, "i")
+    queries = VECTORS[:20]
+    options = ("COUNT", 4, "WITHSCORES", "WITHATTRIBS", "FILTER", ".even")
+    together = any_client.execute_command(
+        "VECTOR.MSEARCH", "i", "FP32", queries.tobytes(), *options
+    )
+    one_by_one = [
+        any_client.execute_command("VECTOR.SEARCH", "i", "FP32", query.tobytes(), *options)
+        for query in queries
+    ]
+    assert together == one_by_one
+
+
+def test_withinfo_tells_how_the_answer_came_about(server: RunningServer) -> None:
+    with server.client(protocol=3) as client:
+        fill(client, "i")
+        command = ("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes(), "WITHINFO")
+        hits, info = client.execute_command(*command, "EF", 99)
+        assert len(hits) == 10
+        assert info[b"cache"] == b"off"
+        assert info[b"repaired"] == 0
+        assert info[b"metric"] == b"COSINE"
+        assert info[b"direction"] == b"higher"
+        assert info[b"ef"] == 99
+        assert info[b"certified_recall"] == 0
+        assert info[b"latency_us"].keys() == {
+            b"total", b"cache", b"queue", b"search", b"attributes",
+        }  # fmt: skip
+        parts = info[b"latency_us"]
+        assert parts[b"total"] >= parts[b"queue"] + parts[b"search"] > 0
+        _, exact = client.execute_command(*command, "TRUTH")
+        assert exact[b"certified_recall"] == 1
+        assert exact[b"request_id"] != info[b"request_id"]
+
+
+def test_a_failing_search_has_no_info(client: redis.Redis) -> None:
+    with pytest.raises(redis.ResponseError, match="^NOINDEX"):
+        client.execute_command("VECTOR.SEARCH", "none", "VALUES", 1, 1, "WITHINFO")
+
+
+BAD_SEARCHES: list[tuple[Any, ...]] = [
+    ("COUNT", 0),
+    ("COUNT", -1),
+    ("COUNT", "x"),
+    ("COUNT", 10**9),
+    ("COUNT", 10**30),
+    ("COUNT",),
+    ("COUNT", 5, "COUNT", 5),
+    ("COUNT", 5, "TOPK", 5),
+    ("EF", 0),
+    ("EF", 10**9),
+    ("EPSILON", -1),
+    ("EPSILON", "nan"),
+    ("TIMEOUT", 0),
+    ("TIMEOUT", "soon"),
+    ("FILTER", ".y >"),
+    ("FILTER", ""),
+    ("FILTER", b"\xff\xfe"),
+    ("FILTER", "(" * 5000),
+    ("FILTER", "." + "y" * 10_000),
+    ("WITHSCORES", "WITHSCORES"),
+    ("BOGUS",),
+    ("CACHE", "AUTO"),
+    ("MINRECALL", 0.9),
+    ("QUERY", "text"),
+    ("SESSION", "s"),
+    ("NPROBE", 4),
+    ("MAXSCANS", 100),
+]
+
+
+@pytest.mark.parametrize("options", BAD_SEARCHES, ids=str)
+def test_a_bad_option_is_an_error(client: redis.Redis, options: tuple[Any, ...]) -> None:
+    client.execute_command("VECTOR.CREATE", "i", "DIM", 2)
+    for command in (
+        ("VECTOR.SEARCH", "i", "VALUES", 2, 1, 0),
+        ("VECTOR.MSEARCH", "i", "FP32", bytes(8)),
+    ):
+        with pytest.raises(redis.ResponseError):
+            client.execute_command(*command, *options)
+
+
+@pytest.mark.parametrize("word", ["CACHE", "MINRECALL", "QUERY", "SESSION"])
+def test_what_is_not_built_yet_says_so(client: redis.Redis, word: str) -> None:
+    client.execute_command("VECTOR.CREATE", "i", "DIM", 2)
+    with pytest.raises(redis.ResponseError, match=f"{word} is not available yet"):
+        client.execute_command("VECTOR.SEARCH", "i", "VALUES", 2, 1, 0, word, "AUTO")
+    with pytest.raises(redis.ResponseError, match="TEXT is not available yet"):
+        client.execute_command("VECTOR.SEARCH", "i", "TEXT", "hello")
+
+
+def test_a_search_that_cannot_start_in_time_gives_up(server: RunningServer) -> None:
+    with server.client() as client, server.connect() as connection:
+        fill(client, "i")
+        index = server.pyrope.server.service.index("default", b"i")
+        server.run(index.batcher.gate.enter_exclusive())  # nothing can start
+
+        async def leave() -> None:
+            index.batcher.gate.leave_exclusive()
+
+        try:
+            search = encode("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes(), "TIMEOUT", 20)
+            assert exchange(connection, search, replies=b"\r\n") == b"-BUSY timeout\r\n"
+        finally:
+            server.run(leave())
+        assert index.batcher.statistics().requests_total == 0
+        assert exchange(connection, search, replies=b"\r\n").startswith(b"*10\r\n")
+        assert index.batcher.statistics().requests_total == 1
+
+
+def test_a_client_that_goes_away_cancels_what_has_not_started(server: RunningServer) -> None:
+    with server.client() as client:
+        fill(client, "i")
+        index = server.pyrope.server.service.index("default", b"i")
+        before = index.batcher.statistics().requests_total
+        server.run(index.batcher.gate.enter_exclusive())
+
+        async def leave() -> None:
+            index.batcher.gate.leave_exclusive()
+
+        search = encode("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes())
+        with server.connect() as gone:
+            gone.sendall(search * 50)
+            while index.batcher.queued < 50:
+                client.ping()
+            gone.shutdown(socket.SHUT_RDWR)
+        while len(server.pyrope.server.clients) > 1:
+            client.ping()
+        server.run(leave())
+        client.execute_command("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes())
+        assert index.batcher.statistics().requests_total == before + 1
