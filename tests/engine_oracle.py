@@ -76,7 +76,7 @@ class Harness:
         slots = [s for s in self.model if allowed is None or (s < len(allowed) and allowed[s])]
         if not slots:
             return {}
-        rows = np.stack([self.model[slot] for slot in slots]).astype(np.float64)
+        rows = np.array([self.model[slot] for slot in slots], np.float64)
         return dict(zip(slots, oracle_scores(self.metric, query, rows).tolist(), strict=True))
 
     def check_exact(
@@ -117,15 +117,17 @@ class Harness:
 def oracle_scores(
     metric: Metric, query: NDArray[np.float32], rows: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Scores by the definition of the metric, one row at a time."""
+    """Scores by the definition of the metric."""
     q = query.astype(np.float64)
+    scores: NDArray[np.float64]
     if metric is Metric.L2:
-        return np.array([np.sqrt(((q - row) ** 2).sum()) for row in rows])
-    products = np.array([(q * row).sum() for row in rows])
-    if metric is Metric.IP:
-        return products
-    norms = np.sqrt((q * q).sum()) * np.array([np.sqrt((row * row).sum()) for row in rows])
-    return np.array([p / n if n > 0 else 0.0 for p, n in zip(products, norms, strict=True)])
+        scores = np.sqrt(np.square(rows - q).sum(axis=1))
+        return scores
+    scores = (rows * q).sum(axis=1)
+    if metric is Metric.COSINE:
+        norms = np.sqrt((q * q).sum()) * np.sqrt(np.square(rows).sum(axis=1))
+        scores = np.divide(scores, norms, out=np.zeros_like(scores), where=norms > 0)
+    return scores
 
 
 def recall(found: Neighbours, expected: Neighbours) -> float:

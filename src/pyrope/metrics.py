@@ -19,18 +19,29 @@ _BUCKETS = (_TOP_BIT - _STEPS_LOG2 + 2) * _STEPS
 class Histogram:
     """Durations in nanoseconds.
 
+    Attributes:
+        count: values held.
+        recorded_total: values recorded since it was made, also those cleared away.
+
     Buckets 0-15 hold the values 0-15 exactly; bucket ``8·(h + 1) + s``, with s in 0-7, holds the
     values from ``(8 + s)·2^h`` to just below ``(9 + s)·2^h``.
     """
 
-    __slots__ = ("_counts", "count")
+    __slots__ = ("_counts", "count", "recorded_total")
 
     def __init__(self) -> None:
+        self._counts = [0] * _BUCKETS
+        self.count = 0
+        self.recorded_total = 0
+
+    def clear(self) -> None:
+        """Empty it; `recorded_total` goes on counting."""
         self._counts = [0] * _BUCKETS
         self.count = 0
 
     def record(self, nanoseconds: int) -> None:
         self.count += 1
+        self.recorded_total += 1
         shift = nanoseconds.bit_length() - _STEPS_LOG2 - 1
         if shift <= 0:
             self._counts[nanoseconds if nanoseconds > 0 else 0] += 1
@@ -77,20 +88,68 @@ class Histogram:
             yield bound, seen
 
 
-@dataclass(slots=True)
-class CommandStats:
-    """What one command (or subcommand) has done."""
+# Folding so many samples takes about 0.4 ms.
+_SAMPLES_MAX = 2048
 
-    calls: int = 0
-    microseconds: float = 0.0
-    rejected: int = 0
-    failed: int = 0
-    latency: Histogram = field(default_factory=Histogram)
+
+class CommandStats:
+    """What one command (or subcommand) has done.
+
+    Durations are kept as they come and folded into the histogram by the thousand, or when somebody
+    looks: that takes 0.05 us of a command's time instead of 0.6.
+
+    Attributes:
+        rejected: calls refused before they ran (arity, authentication, loading).
+        failed: calls that ran and answered an error.
+    """
+
+    __slots__ = ("_latency", "_samples", "_seconds", "failed", "rejected")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self._samples: list[float] = []
+        self._seconds = 0.0
+        self._latency = Histogram()
+        self.rejected = 0
+        self.failed = 0
+
+    def reset_latency(self) -> None:
+        """Empty the histogram alone."""
+        self._fold()
+        self._latency.clear()
 
     def record(self, seconds: float) -> None:
-        self.calls += 1
-        self.microseconds += seconds * 1e6
-        self.latency.record(int(seconds * 1e9))
+        samples = self._samples
+        samples.append(seconds)
+        if len(samples) >= _SAMPLES_MAX:
+            self._fold()
+
+    @property
+    def calls(self) -> int:
+        self._fold()
+        return self._latency.recorded_total
+
+    @property
+    def microseconds(self) -> float:
+        """Duration of all calls together."""
+        self._fold()
+        return self._seconds * 1e6
+
+    @property
+    def latency(self) -> Histogram:
+        self._fold()
+        return self._latency
+
+    def _fold(self) -> None:
+        samples = self._samples
+        if samples:
+            self._seconds += sum(samples)
+            record = self._latency.record
+            for seconds in samples:
+                record(int(seconds * 1e9))
+            samples.clear()
 
 
 @dataclass(slots=True)
@@ -99,7 +158,6 @@ class ServerCounters:
 
     connections_received_total: int = 0
     connections_rejected_total: int = 0
-    commands_processed_total: int = 0
     net_input_bytes_total: int = 0
     net_output_bytes_total: int = 0
     output_limit_disconnections_total: int = 0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from engine_oracle import ENGINES, Harness, clustered, recall
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from pyrope.engine.base import PreparedUpsert, SearchOptions
+from engine_oracle import ENGINES, Harness, clustered, recall
+from pyrope.engine.base import Neighbours, PreparedUpsert, SearchOptions
 from pyrope.types import Metric
 
 ANY = SearchOptions()
@@ -75,9 +75,7 @@ def test_an_updated_vector_is_found_at_its_new_place_only(engine: str, metric: M
     harness.upsert(np.arange(60), vectors)
     harness.upsert(np.arange(20), -vectors[:20])
     assert len(harness.index) == 60
-    harness.check_exact(
-        harness.index.search(vectors, 60, ANY), vectors, 60, tolerance=1e-5
-    )
+    harness.check_exact(harness.index.search(vectors, 60, ANY), vectors, 60, tolerance=1e-5)
 
 
 def test_a_deleted_vector_is_never_returned(engine: str, metric: Metric) -> None:
@@ -245,7 +243,8 @@ def test_a_large_batch_gives_what_its_queries_give_alone(engine: str, metric: Me
         alone = harness.index.search_exact(queries[row : row + 1], 7)
         assert alone.slots[0].tolist() == together.slots[row].tolist()
         assert alone.scores[0].tolist() == together.scores[row].tolist()
-    harness.check_exact(together, queries, 7, slot_order=True)
+    some = Neighbours(together.slots[50:80], together.scores[50:80])
+    harness.check_exact(some, queries[50:80], 7, slot_order=True)
     assert recall(harness.index.search(queries, 7, ANY), together) >= 0.95
 
 
@@ -313,9 +312,11 @@ class EngineMachine(RuleBasedStateMachine):
         allowed = None if bits is None else np.array(bits, np.bool_)
         exact = harness.index.search_exact(queries, k, allowed)
         harness.check_exact(exact, queries, k, allowed, slot_order=harness.metric is Metric.IP)
-        # A beam of 64 holds all of a graph of 41 nodes, and what it cannot reach is scanned.
-        found = harness.index.search(queries, k, SearchOptions(ef=64), allowed)
-        harness.check_exact(found, queries, k, allowed, tolerance=1e-5)
+        # A beam of 64 holds all of a graph of 41 nodes, and what it cannot reach is scanned. For
+        # several queries at once a scan is cheaper as soon as there are 15 nodes.
+        for some in (queries, queries[:1]):
+            found = harness.index.search(some, k, SearchOptions(ef=64), allowed)
+            harness.check_exact(found, some, k, allowed, tolerance=1e-5)
 
     @invariant()
     def the_index_counts_what_it_holds(self) -> None:

@@ -123,7 +123,7 @@ def _stats(server: Server) -> Section:
     return {
         "total_connections_received": counters.connections_received_total,
         "rejected_connections": counters.connections_rejected_total,
-        "total_commands_processed": counters.commands_processed_total,
+        "total_commands_processed": sum(each.stats.calls for each in _all_commands(server)),
         "total_net_input_bytes": counters.net_input_bytes_total,
         "total_net_output_bytes": counters.net_output_bytes_total,
         "total_error_replies": counters.errors_total,

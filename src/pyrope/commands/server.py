@@ -106,14 +106,8 @@ def config_resetstat(context: Context, args: list[bytes]) -> Any:
     server.service.counters = server.counters
     for command in server.commands.values():
         for each in (command, *command.subcommands.values()):
-            _reset(each.stats)
+            each.stats.reset()
     return OK
-
-
-def _reset(stats: CommandStats) -> None:
-    fresh = CommandStats()
-    for name in CommandStats.__slots__:
-        setattr(stats, name, getattr(fresh, name))
 
 
 # -- SLOWLOG ----------------------------------------------------------------------------------------
@@ -177,7 +171,7 @@ def latency_reset(context: Context, args: list[bytes]) -> int:
     cleared = 0
     for name in names:
         if name in stats:
-            stats[name].latency = type(stats[name].latency)()
+            stats[name].reset_latency()
             cleared += 1
     return cleared
 

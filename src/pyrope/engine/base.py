@@ -122,9 +122,9 @@ class VectorIndex(Protocol):
     use several cores, the caller splits a batch over several threads, each of which has called
     `pyrope.engine.init_worker_thread` once.
 
-    Vectors are float32, shape (n, dim), C-contiguous, finite, and have passed
-    `pyrope.engine.normalise.check_magnitude`; their raw rows have been written to the
-    `VectorSource` before they are added here.
+    Vectors are float32, shape (n, dim), C-contiguous, and their squared norms are finite and below
+    a quarter of float32's range, so that no score leaves it; their raw rows have been written to
+    the `VectorSource` before they are added here.
     """
 
     @property

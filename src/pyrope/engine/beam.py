@@ -1,10 +1,10 @@
 """How wide to search a graph, and when a scan costs less.
 
-Costs are in rows: what a scan for a single query takes for one row that lies in line (0.15 us at
-384 dimensions). Both ways do the same arithmetic on the same dimensions, so the ratios hold for
-others. Measured by benchmarks/micro_engine.py on one core at 384 dimensions: a beam costs 2 us
-for each candidate; a scan of gathered rows 0.4 us a row; a scan for several queries 0.2 us a row
-and 0.007 us for each query, and each scan 60 us to begin with.
+Costs are in rows: what a scan for one query takes for a row that lies in line. Measured by
+benchmarks/micro_engine.py on one core at 384 dimensions, 100,000 vectors: that is 0.135 us; a
+gathered row 0.29 us; a row scored for q queries 0.22 + 0.007 q us; to begin a scan costs 50 us more
+than to begin a beam; a candidate of a beam 2 us. Both ways do the same arithmetic on the same
+dimensions, so that the ratios hold for others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from __future__ import annotations
 from math import ceil, sqrt
 
 _CANDIDATE = 14.0
-_GATHERED = 2.7
-_SHARED, _EACH = 1.5, 0.05
+_GATHERING = 1.2
+_SEVERAL, _EACH = 1.6, 0.05
 _FIXED = 400.0
 
 WIDEN = 4
@@ -45,6 +45,6 @@ def beam_cost(beam: int, queries: int) -> float:
 
 def scan_cost(rows: int, total: int, queries: int) -> float:
     """Of a scan of `rows` rows that are spread over `total`."""
-    gathering = 0.0 if 2 * rows > total else _GATHERED - 1
-    scoring = 1.0 if queries == 1 else _SHARED + _EACH * queries
+    gathering = 0.0 if 2 * rows > total else _GATHERING
+    scoring = 1.0 if queries == 1 else _SEVERAL + _EACH * queries
     return _FIXED + rows * (gathering + scoring)

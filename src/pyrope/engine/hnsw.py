@@ -9,8 +9,9 @@ What hnswlib leaves to its callers, and what is done about it here:
 - *Deletes.* hnswlib can mark nodes deleted. Marked nodes are no neighbours for new ones, so
   that an insertion into a region where all are marked finds none, and reads the end of an empty
   vector (`mutuallyConnectNewElement`); and each call is one node. Here a delete is a bit in a
-  mask, the node goes on leading searches on, and what is found is sifted, as for filters. Measured
-  with 0 to 80 % of the nodes deleted at random: the same recall at the same time, within 10 %.
+  mask, the node goes on leading searches on, and what is found is sifted, as for filters. Compared
+  once with marks, on 30,000 sentence embeddings with 0 to 80 % of them deleted at random: the same
+  recall within 0.0002, and the same time within 10 %.
 - *Equal vectors* share one node (`pyrope.engine.nodes`).
 - *Filters* would be a Python callback for each candidate, with the GIL. Instead the beam is made
   wider by the share of nodes that take part, what is found is sifted, the beam is made wider still
@@ -25,7 +26,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 import hnswlib
 import numpy as np
@@ -96,7 +96,8 @@ class HnswIndex:
         self._nodes = Nodes()
         self._graph: hnswlib.Index | None = None
         self._lock = threading.Lock()
-        self._statistics = EngineStatistics()
+        self._graph_queries = self._scan_queries = 0
+        self._widened_queries = self._fallback_queries = 0
 
     def __len__(self) -> int:
         return len(self._table)
@@ -106,7 +107,9 @@ class HnswIndex:
         return self._nodes.known_count - self._nodes.standing_count
 
     def statistics(self) -> EngineStatistics:
-        return self._statistics
+        return EngineStatistics(
+            self._graph_queries, self._scan_queries, self._widened_queries, self._fallback_queries
+        )
 
     def labels(self) -> Slots:
         return np.flatnonzero(self._nodes.known)
@@ -138,7 +141,7 @@ class HnswIndex:
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
     ) -> Neighbours:
-        self._count(scan_queries_total=len(queries))
+        self._count(scan=len(queries))
         return self._scan.search(queries, k, allowed)
 
     def search(
@@ -159,25 +162,37 @@ class HnswIndex:
             matching = int(np.count_nonzero(sieve))
         elif nodes.standing_count < nodes.known_count:
             sieve, matching = nodes.stands, nodes.standing_count
+        ef = self.ef if options.ef is None else options.ef
         wanted = min(width, matching)
-        beam = first_beam(options.ef or self.ef, wanted, matching, nodes.known_count)
+        beam = first_beam(ef, wanted, matching, nodes.known_count)
 
-        found = Neighbours.nothing(len(queries), width)
-        left = np.arange(len(queries))
         prepared = queries if self.metric is Metric.L2 else unit_rows(queries)
+        found: Neighbours | None = None
+        left = np.arange(len(queries))
         while len(left) and beam_cost(beam, len(left)) < scan_cost(matches, total, len(left)):
-            labels, distances, fell_short = self._beams(graph, prepared[left], beam)
-            keep = np.ones(labels.shape, np.bool_) if sieve is None else sieve[labels]
-            enough = ~fell_short & (keep.sum(axis=1) >= wanted)
-            self._fill(found, left[enough], labels[enough], distances[enough], keep[enough], part)
-            self._count(graph_queries_total=int(enough.sum()))
-            left = left[~enough]
-            if fell_short.any():
-                self._count(fallback_queries_total=len(left))
+            pending = prepared if found is None else prepared[left]
+            labels, distances, reached = self._beams(graph, pending, beam)
+            if found is None and sieve is None and reached.all() and not nodes.guests:
+                self._count(graph=len(queries))
+                left = left[:0]
+                scores = self._scores(distances[:, :width])
+                found = Neighbours(np.ascontiguousarray(labels[:, :width]), scores)
                 break
-            self._count(widened_queries_total=len(left))
+            found = found or Neighbours.nothing(len(queries), width)
+            keep = np.ones(labels.shape, np.bool_) if sieve is None else sieve[labels]
+            enough = reached & (keep.sum(axis=1) >= wanted)
+            self._fill(found, left[enough], labels[enough], distances[enough], keep[enough])
+            self._fill_members(found, left[enough], part)
+            self._count(graph=int(enough.sum()))
+            left = left[~enough]
+            if not reached.all():
+                self._count(fallback=len(left))
+                break
+            self._count(widened=len(left))
             beam = min(beam * WIDEN, nodes.known_count)
-        if len(left):
+        if found is None:
+            found = self.search_exact(queries, width, allowed)
+        elif len(left):
             scanned = self.search_exact(queries[left], width, allowed)
             found.slots[left], found.scores[left] = scanned.slots, scanned.scores
         if self.metric is Metric.IP:
@@ -187,8 +202,7 @@ class HnswIndex:
     def _beams(
         self, graph: hnswlib.Index, queries: Float32Matrix, beam: int
     ) -> tuple[Slots, NDArray[np.float32], Mask]:
-        """The nearest nodes that a beam holds; which queries reached too few (and have none)."""
-        fell_short = np.zeros(len(queries), dtype=np.bool_)
+        """The nearest nodes that a beam holds; whether each query reached that many (else none)."""
         try:
             labels, distances = graph.knn_query(queries, k=beam, num_threads=1)
         except RuntimeError as error:
@@ -196,12 +210,13 @@ class HnswIndex:
                 raise
             if len(queries) == 1:
                 nothing = np.zeros((1, beam), dtype=np.int64)
-                return nothing, nothing.astype(np.float32), ~fell_short
+                return nothing, nothing.astype(np.float32), np.zeros(1, np.bool_)
             # One query fails the whole call: find out which.
             single = [self._beams(graph, queries[i : i + 1], beam) for i in range(len(queries))]
             columns = zip(*single, strict=True)
-            labels, distances, fell_short = (np.concatenate(column) for column in columns)
-        return labels.astype(np.int64), distances, fell_short
+            labels, distances, reached = (np.concatenate(column) for column in columns)
+            return labels, distances, reached
+        return labels.view(np.int64), distances, np.ones(len(queries), np.bool_)
 
     def _fill(
         self,
@@ -210,28 +225,30 @@ class HnswIndex:
         labels: Slots,
         distances: NDArray[np.float32],
         keep: Mask,
-        part: Mask,
     ) -> None:
-        """Put the first nodes that are to be kept into rows of `found`, as their members."""
-        width = found.slots.shape[1]
-        if not keep.all():
-            order = np.argsort(~keep, axis=1, kind="stable")[:, :width]
-            labels = np.take_along_axis(labels, order, axis=1)
-            distances = np.take_along_axis(distances, order, axis=1)
-            keep = np.take_along_axis(keep, order, axis=1)
-        labels, distances, keep = labels[:, :width], distances[:, :width], keep[:, :width]
-        count = labels.shape[1]
-        scores = self._scores(distances)
+        """Put the first nodes that are to be kept into rows of `found`."""
+        order = np.argsort(~keep, axis=1, kind="stable")[:, : found.slots.shape[1]]
+        keep = np.take_along_axis(keep, order, axis=1)
+        labels = np.take_along_axis(labels, order, axis=1)
+        scores = self._scores(np.take_along_axis(distances, order, axis=1))
+        count = order.shape[1]
         found.slots[rows, :count] = np.where(keep, labels, -1)
         found.scores[rows, :count] = np.where(keep, scores, np.nan)
+
+    def _fill_members(self, found: Neighbours, rows: NDArray[np.intp], part: Mask) -> None:
+        """Put the members that take part in the place of nodes, where nodes are shared."""
         if not self._nodes.guests:
             return
-        for i in np.flatnonzero((self._nodes.shared[labels] & keep).any(axis=1)).tolist():
-            members = [self._nodes.members(label, part) for label in labels[i][keep[i]].tolist()]
-            sizes = [len(slots) for slots in members]
-            slots = np.array([slot for some in members for slot in some][:width])
+        width = found.slots.shape[1]
+        labels = found.slots[rows]
+        shared = self._nodes.shared[labels] & (labels >= 0)
+        for i in np.flatnonzero(shared.any(axis=1)).tolist():
+            nodes = labels[i][labels[i] >= 0].tolist()
+            members = [self._nodes.members(label, part) for label in nodes]
+            scores = np.repeat(found.scores[rows[i], : len(nodes)], [len(m) for m in members])
+            slots = [slot for some in members for slot in some][:width]
             found.slots[rows[i], : len(slots)] = slots
-            found.scores[rows[i], : len(slots)] = np.repeat(scores[i][keep[i]], sizes)[:width]
+            found.scores[rows[i], : len(slots)] = scores[:width]
 
     def _scores(self, distances: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.metric is Metric.L2:
@@ -247,11 +264,12 @@ class HnswIndex:
         found.slots[:] = np.take_along_axis(found.slots, order, axis=1)
         found.scores[:] = np.take_along_axis(found.scores, order, axis=1)
 
-    def _count(self, **added: int) -> None:
+    def _count(self, *, graph: int = 0, scan: int = 0, widened: int = 0, fallback: int = 0) -> None:
         with self._lock:
-            now = self._statistics
-            total = {name: getattr(now, name) + value for name, value in added.items()}
-            self._statistics = replace(now, **total)
+            self._graph_queries += graph
+            self._scan_queries += scan
+            self._widened_queries += widened
+            self._fallback_queries += fallback
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -283,14 +301,19 @@ class HnswIndex:
         for slot, _, _ in changed:
             if nodes.owns(slot) and (inheritance := nodes.abandon(slot)):
                 work[inheritance.heir] = graph.get_items([inheritance.owner])[0]
+        new: dict[int, int] = {}
         for slot, row, digest in changed:
-            host = next((n for n in nodes.digests.labels(digest) if holds(n, row)), None)
+            hosts = [new[digest]] if digest in new else nodes.digests.labels(digest)
+            host = next((label for label in hosts if holds(label, row)), None)
             if host is None:
                 nodes.own(slot)
-                nodes.digests.put(slot, digest)
+                new[digest] = slot
                 work[slot] = row
             else:
                 nodes.join(slot, host)
+        nodes.digests.put_all(
+            np.fromiter(new.values(), np.int64, len(new)), np.fromiter(new, np.uint64, len(new))
+        )
         self._room_for(nodes.known_count)
         if not work:
             return PreparedUpsert(slots[:0], rows[:0])

@@ -58,7 +58,7 @@ def read_head(path: str, dim: int, m: int, ef_construction: int) -> GraphHead:
     ) or own_ef_construction != max(ef_construction, m):
         raise DamagedIndexError(f"'{path}' is not a graph of dimension {dim} with M {m}")
     # Each element has four bytes behind the last one, at least.
-    if Path(path).stat().st_size < _HEAD.size + count * (stride + 4) or entry >= max(count, 1):
+    if Path(path).stat().st_size < _HEAD.size + count * (stride + 4):
         raise DamagedIndexError(f"'{path}' is shorter than its {count} elements")
     element = np.dtype(
         {
@@ -72,6 +72,6 @@ def read_head(path: str, dim: int, m: int, ef_construction: int) -> GraphHead:
         return GraphHead(np.empty(0, np.int64), np.empty((0, dim), np.float32))
     elements = np.memmap(path, element, "r", _HEAD.size, (count,))
     labels: Slots = np.array(elements["label"])
-    if labels.min() < 0 or len(np.unique(labels)) != count:
-        raise DamagedIndexError(f"'{path}' gives a label twice, or one that is no slot")
+    if entry >= count or labels.min() < 0 or len(np.unique(labels)) != count:
+        raise DamagedIndexError(f"'{path}' has a label twice, or one that is no slot, or no entry")
     return GraphHead(labels, elements["vector"])

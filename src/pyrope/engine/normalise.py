@@ -5,25 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrope.errors import CommandError
-from pyrope.types import Float32Matrix, Metric
-
-MAX_NORM = 1e18
-"""Norms above this have squares, and differences have squared distances, that float32 cannot
-hold (its largest number is 3.4e38)."""
+from pyrope.types import Float32Matrix
 
 _ROWS = 1024
 """Rows converted to float64 at a time, which bounds the memory of a large batch."""
-
-
-def check_magnitude(vectors: Float32Matrix, metric: Metric) -> None:
-    """Refuse vectors whose scores float32 could not hold. COSINE takes any finite vector.
-
-    Raises:
-        CommandError: the Euclidean norm of a row exceeds `MAX_NORM`, under IP or L2.
-    """
-    if metric is not Metric.COSINE and len(vectors) and row_norms(vectors).max() > MAX_NORM:
-        raise CommandError(f"the norm of a vector must be at most {MAX_NORM:.0e} under {metric}")
 
 
 def row_norms(rows: Float32Matrix) -> NDArray[np.float64]:
@@ -39,8 +24,8 @@ def unit_rows(rows: Float32Matrix, norms: NDArray[np.float64] | None = None) -> 
     """Rows divided by their norms, float32, shape (n, dim). A zero row stays zero."""
     if norms is None:
         norms = row_norms(rows)
+    divisors = np.where(norms, norms, 1.0)[:, None]
     out = np.empty(rows.shape, dtype=np.float32)
-    divisors = np.where(norms > 0, norms, 1.0)[:, None]
     for start in range(0, len(rows), _ROWS):
         block = slice(start, start + _ROWS)
         # Divided in float64: the norm of a denormal row has an inverse that float32 lacks.

@@ -96,6 +96,7 @@ class Connection(asyncio.Protocol):
         self._ending = False
         self._fatal: ProtocolError | None = None
         self._partial_since: float | None = None
+        self._slowlog = server.settings.slowlog
         limits = server.settings.limits
         self._depth = limits.pipeline_depth
         self._output_limit = limits.output_buffer_bytes
@@ -233,11 +234,7 @@ class Connection(asyncio.Protocol):
         server, client = self.server, self.client
         entry = self._entries.get(args[0])
         try:
-            if (
-                entry is None
-                or entry.subcommands
-                or not entry.low <= len(args) <= entry.high
-            ):
+            if entry is None or entry.subcommands or not entry.low <= len(args) <= entry.high:
                 entry = self._dispatcher.find(args)
             if entry.access is not _NONE and self._must_wait(entry.access):
                 return False
@@ -269,8 +266,15 @@ class Connection(asyncio.Protocol):
         elif kind is CoroutineType:
             self._await_reply(entry, args, began, self._spawn(result), None)
         else:
-            self._finish(entry, args, began)
-            self._answer(encode(result, client.protocol), before)
+            seconds = self._monotonic() - began
+            entry.stats.record(seconds)
+            if 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
+                self._log_slow(entry, args, seconds)
+            data = encode(result, client.protocol)
+            if before == "on" and client.reply == "on" and not self._replies:
+                self._out.append(data)
+            else:
+                self._answer(data, before)
             if not entry.needs_authentication:
                 self._reader.limits = self._limits_of(client)
         return True
@@ -355,21 +359,22 @@ class Connection(asyncio.Protocol):
     def _finish(
         self, entry: Entry, args: list[bytes], began: float, *, failed: bool = False
     ) -> None:
-        server = self.server
         seconds = self._monotonic() - began
         entry.stats.record(seconds)
         if failed:
             entry.stats.failed += 1
-        server.counters.commands_processed_total += 1
-        slowlog = server.settings.slowlog
-        if 0 <= slowlog.slower_than_us <= seconds * 1e6 and not entry.keeps_secret:
-            server.slow_log.add(
+        if 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
+            self._log_slow(entry, args, seconds)
+
+    def _log_slow(self, entry: Entry, args: list[bytes], seconds: float) -> None:
+        if not entry.keeps_secret:
+            self.server.slow_log.add(
                 args,
-                at=server.clock.wall(),
+                at=self.server.clock.wall(),
                 microseconds=seconds * 1e6,
                 address=self.client.address,
                 client_name=self.client.name,
-                max_len=slowlog.max_len,
+                max_len=self._slowlog.max_len,
             )
 
     # -- replying -----------------------------------------------------------------------------------------
@@ -412,13 +417,12 @@ class Connection(asyncio.Protocol):
         if out:
             data = out[0] if len(out) == 1 else b"".join(out)
             out.clear()
-            if data and not transport.is_closing():
+            # uvloop drops what is written to a closing transport.
+            if data:
                 self.server.counters.net_output_bytes_total += len(data)
                 transport.write(data)
-                if (
-                    self._writing_paused
-                    and transport.get_write_buffer_size() > self._output_limit
-                ):
+                # Writing more than the high water mark has called pause_writing by now.
+                if self._writing_paused and transport.get_write_buffer_size() > self._output_limit:
                     self.server.counters.output_limit_disconnections_total += 1
                     _log.warning("client closed: output limit exceeded", client=self.client.id)
                     self.kill()

@@ -1,0 +1,43 @@
+"""What is particular to the engine without a structure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine_oracle import Harness, clustered
+from pyrope.engine.base import SearchOptions
+from pyrope.types import Metric
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_every_search_is_exact_whatever_effort_is_asked_for(metric: Metric) -> None:
+    harness = Harness("FLAT", metric, 12)
+    harness.upsert(np.arange(500), clustered(500, 12, 1))
+    queries = clustered(30, 12, 2)
+    exact = harness.index.search_exact(queries, 7)
+    found = harness.index.search(queries, 7, SearchOptions(ef=1, nprobe=1))
+    assert found.slots.tolist() == exact.slots.tolist()
+    harness.check_exact(found, queries, 7, slot_order=True)
+
+
+def test_no_option_is_honoured_so_none_may_be_accepted() -> None:
+    assert Harness("FLAT", Metric.L2, 2).index.honours == frozenset()
+
+
+def test_its_memory_does_not_grow_with_the_dimension() -> None:
+    held = []
+    for dim in (2, 200):
+        harness = Harness("FLAT", Metric.L2, dim)
+        harness.upsert(np.arange(2000), clustered(2000, dim, 1))
+        held.append(harness.index.memory_bytes)
+    assert held[0] == held[1]
+    assert held[0] <= 2000 * 5 * 1.5
+
+
+def test_a_deleted_vector_leaves_no_tombstone() -> None:
+    harness = Harness("FLAT", Metric.L2, 2)
+    harness.upsert([0, 1, 2], np.eye(3, 2))
+    harness.delete([1])
+    assert (len(harness.index), harness.index.deleted_count) == (2, 0)
+    assert len(harness.index.prepare_upsert(np.array([1]), np.ones((1, 2), np.float32))) == 0

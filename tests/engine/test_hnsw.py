@@ -1,0 +1,522 @@
+"""What is particular to the graph: recall, filters, sharing, files, forks, memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine_oracle import Harness, Rows, clustered, recall
+from pyrope.engine import init_worker_thread
+from pyrope.engine.base import DamagedIndexError, GraphIndex, SearchOptions
+from pyrope.engine.factory import create_engine, load_engine
+from pyrope.engine.forked import write_forked
+from pyrope.engine.hnsw import HnswIndex
+from pyrope.types import Float32Matrix, IndexSpec, IndexType, Mask, Metric
+
+ANY = SearchOptions()
+COUNT, DIM = 12_000, 24
+
+
+def filled(
+    vectors: Float32Matrix,
+    metric: Metric = Metric.COSINE,
+    *,
+    m: int = 12,
+    ef_construction: int = 80,
+) -> tuple[HnswIndex, Rows]:
+    """An index over rows, slot = row number, built by two threads at a time."""
+    rows = Rows(vectors.shape[1])
+    slots = np.arange(len(vectors))
+    rows.write(slots, vectors)
+    index = HnswIndex(metric, vectors.shape[1], rows, m=m, ef_construction=ef_construction, ef=64)
+    with ThreadPoolExecutor(2, initializer=init_worker_thread) as pool:
+        for some in np.array_split(slots, max(1, len(slots) // 2000)):
+            list(pool.map(index.insert, index.prepare_upsert(some, vectors[some]).split(2)))
+    return index, rows
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Float32Matrix:
+    return clustered(COUNT, DIM, 1)
+
+
+@pytest.fixture(scope="module")
+def large(vectors: Float32Matrix) -> HnswIndex:
+    """Not to be written to."""
+    return filled(vectors)[0]
+
+
+@pytest.fixture(scope="module")
+def queries() -> Float32Matrix:
+    return clustered(120, DIM, 1)[40:]
+
+
+def small(metric: Metric = Metric.COSINE, count: int = 300) -> tuple[HnswIndex, Rows]:
+    return filled(clustered(count, 8, 3), metric)
+
+
+# -- searching ---------------------------------------------------------------------------------
+
+
+def test_a_graph_built_by_two_threads_at_once_finds_what_a_scan_finds(
+    large: HnswIndex, queries: Float32Matrix
+) -> None:
+    before = large.statistics()
+    found = large.search(queries[:16], 10, ANY)
+    after = large.statistics()
+    assert after.graph_queries_total - before.graph_queries_total == 16
+    assert recall(found, large.search_exact(queries[:16], 10)) >= 0.98
+
+
+def test_a_wider_beam_finds_more(large: HnswIndex, queries: Float32Matrix) -> None:
+    truth = large.search_exact(queries[:16], 10)
+    narrow, wide = (
+        recall(large.search(queries[:16], 10, SearchOptions(ef=ef)), truth) for ef in (10, 300)
+    )
+    assert narrow < wide
+    assert wide >= 0.999
+
+
+def test_searches_with_different_beams_do_not_disturb_one_another(
+    large: HnswIndex, queries: Float32Matrix
+) -> None:
+    efs = (10, 40, 160)
+    alone = {ef: large.search(queries[:16], 10, SearchOptions(ef=ef)).slots.tolist() for ef in efs}
+
+    def searches(ef: int) -> list[object]:
+        return [
+            large.search(queries[:16], 10, SearchOptions(ef=ef)).slots.tolist() for _ in range(8)
+        ]
+
+    with ThreadPoolExecutor(3) as pool:
+        for ef, results in zip(efs, pool.map(searches, efs), strict=True):
+            assert all(result == alone[ef] for result in results)
+
+
+def masks_of(kind: str, share: float, vectors: Float32Matrix) -> Mask:
+    generator = np.random.default_rng(5)
+    if kind == "random":
+        return np.asarray(generator.random(COUNT) < share)
+    unit = vectors / np.sqrt(np.square(vectors).sum(axis=1, keepdims=True))
+    order = np.argsort(-(unit * unit[0]).sum(axis=1))
+    mask = np.zeros(COUNT, np.bool_)
+    matches = int(share * COUNT)
+    mask[order[:matches] if kind == "near one place" else order[-matches:]] = True
+    return mask
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.05, 0.1, 0.3, 0.6, 0.9])
+@pytest.mark.parametrize("kind", ["random", "near one place", "far from one place"])
+def test_a_filter_keeps_recall_at_any_selectivity(
+    large: HnswIndex, vectors: Float32Matrix, queries: Float32Matrix, kind: str, share: float
+) -> None:
+    # Half of the queries are at that one place.
+    there = np.concatenate([queries[:40], vectors[:1] + 0.05 * queries[40:]]).astype(np.float32)
+    mask = masks_of(kind, share, vectors)
+    truth = large.search_exact(there, 10, mask)
+    for batch in (1, 8):
+        parts = [
+            large.search(there[i : i + batch], 10, ANY, mask).slots for i in range(0, 80, batch)
+        ]
+        found = np.concatenate(parts)
+        assert (mask[found] & (found >= 0)).all()
+        hits = sum(np.intersect1d(a, b).size for a, b in zip(found, truth.slots, strict=True))
+        assert hits / truth.slots.size >= 0.95
+
+
+def test_a_filter_that_lets_much_through_is_answered_by_the_graph(
+    large: HnswIndex, queries: Float32Matrix
+) -> None:
+    before = large.statistics()
+    large.search(queries[:4], 10, ANY, np.random.default_rng(1).random(COUNT) < 0.5)
+    assert large.statistics().graph_queries_total - before.graph_queries_total == 4
+
+
+def test_the_first_beam_holds_enough_for_a_filter_without_a_pattern(
+    large: HnswIndex, queries: Float32Matrix
+) -> None:
+    mask = np.random.default_rng(2).random(COUNT) < 0.3
+    before = large.statistics()
+    for query in queries:
+        large.search(query[None], 30, ANY, mask)
+    after = large.statistics()
+    assert after.graph_queries_total - before.graph_queries_total == len(queries)
+    assert after.widened_queries_total == before.widened_queries_total
+
+
+def test_a_beam_with_too_few_that_are_allowed_is_widened(
+    large: HnswIndex, vectors: Float32Matrix
+) -> None:
+    mask = ~masks_of("near one place", 0.01, vectors)
+    before = large.statistics()
+    found = large.search(vectors[:1], 10, ANY, mask)
+    after = large.statistics()
+    assert after.widened_queries_total - before.widened_queries_total == 1
+    assert after.graph_queries_total - before.graph_queries_total == 1
+    assert recall(found, large.search_exact(vectors[:1], 10, mask)) >= 0.9
+
+
+def test_a_beam_that_would_cost_more_than_a_scan_is_given_up(
+    large: HnswIndex, vectors: Float32Matrix
+) -> None:
+    mask = masks_of("far from one place", 0.5, vectors)
+    before = large.statistics()
+    found = large.search(vectors[:1], 10, ANY, mask)
+    after = large.statistics()
+    assert after.widened_queries_total > before.widened_queries_total
+    assert after.scan_queries_total - before.scan_queries_total == 1
+    assert found.slots.tolist() == large.search_exact(vectors[:1], 10, mask).slots.tolist()
+
+
+@pytest.mark.parametrize("copies", [500, 6000])
+def test_equal_vectors_are_no_trap_for_searches(
+    vectors: Float32Matrix, queries: Float32Matrix, copies: int
+) -> None:
+    mixed = np.concatenate([np.repeat(queries[:1], copies, axis=0), vectors[:6000]])
+    index, _ = filled(mixed)
+    assert len(index) == copies + 6000
+    assert recall(index.search(queries[1:], 10, ANY), index.search_exact(queries[1:], 10)) >= 0.98
+    found = index.search(queries[:1], 20, ANY)
+    assert (found.slots < copies).all()
+
+
+def test_what_the_graph_cannot_reach_is_scanned() -> None:
+    """Tight groups far from one another, and so few links that the groups are islands."""
+    generator = np.random.default_rng(2)
+    centres = 100 * generator.standard_normal((300, 1, 4))
+    points = (centres + 1e-3 * generator.standard_normal((300, 15, 4))).reshape(-1, 4)
+    vectors = points.astype(np.float32)
+    index, _ = filled(vectors, Metric.L2, m=2, ef_construction=4)
+    queries = vectors[::97]
+    exact = index.search_exact(queries, 10).slots.tolist()
+    for row, query in enumerate(queries):
+        before = index.statistics().fallback_queries_total
+        found = index.search(query[None], 10, ANY)
+        assert (found.slots >= 0).all()
+        if index.statistics().fallback_queries_total > before:
+            assert found.slots.tolist() == [exact[row]]
+    alone = index.statistics().fallback_queries_total
+    assert 0 < alone < len(queries)
+    # In a batch, those that can be answered by the graph still are.
+    for row in range(0, len(queries), 8):
+        index.search(queries[row : row + 8], 10, ANY)
+    assert index.statistics().fallback_queries_total == 2 * alone
+
+
+def test_bounds_on_distance_computations_are_not_honoured() -> None:
+    assert small()[0].honours == {"ef"}
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def test_recall_survives_deletes_and_updates_in_place() -> None:
+    vectors = clustered(6000, 16, 4)
+    index, rows = filled(vectors[:4000])
+    generator = np.random.default_rng(6)
+    for _ in range(3):
+        gone = generator.permutation(4000)[:1200]
+        index.delete(gone)
+        back = gone[:900]
+        moved = vectors[generator.integers(6000, size=900)] + np.float32(0.01)
+        rows.write(back, moved)
+        index.upsert(back, moved)
+    queries = clustered(100, 16, 4)
+    found = index.search(queries, 10, SearchOptions(ef=100))
+    assert recall(found, index.search_exact(queries, 10)) >= 0.95
+
+
+def test_tombstones_are_counted_until_their_slots_are_used_again() -> None:
+    index, rows = small()
+    index.delete(np.arange(100))
+    assert (len(index), index.deleted_count) == (200, 100)
+    fresh = clustered(40, 8, 9)
+    rows.write(np.arange(40), fresh)
+    index.upsert(np.arange(40), fresh)
+    assert (len(index), index.deleted_count) == (240, 60)
+    index.delete(np.arange(300))
+    assert (len(index), index.deleted_count, index.labels().size) == (0, 0, 0)
+
+
+def test_a_vector_that_is_there_already_needs_no_linking() -> None:
+    index, rows = small()
+    vectors = rows.view()[:3].copy()
+    rows.write(np.array([500, 501, 2]), vectors)
+    work = index.prepare_upsert(np.array([500, 501, 2]), vectors)
+    assert len(work) == 0
+    assert len(index) == 302
+    assert index.search(vectors[:2], 2, ANY).slots.tolist() == [[0, 500], [1, 501]]
+    index.delete(np.array([2]))
+    assert len(index.prepare_upsert(np.array([2]), vectors[2:])) == 0
+    assert index.search(vectors[2:], 1, ANY).slots.tolist() == [[2]]
+
+
+def test_a_guest_inherits_the_node_when_its_owner_moves() -> None:
+    harness = Harness("HNSW", Metric.L2, 2)
+    harness.upsert([0, 1, 2], [[1, 1]] * 3)
+    work = harness.index.prepare_upsert(np.array([0]), np.array([[5, 5]], np.float32))
+    assert sorted(work.slots.tolist()) == [0, 1]
+    harness.rows.write(np.array([0]), np.array([[5, 5]], np.float32))
+    harness.index.insert(work)
+    found = harness.index.search(np.array([[1, 1]], np.float32), 3, ANY)
+    assert found.slots.tolist() == [[1, 2, 0]]
+
+
+def test_a_shared_node_is_a_tombstone_once_its_last_member_has_left() -> None:
+    harness = Harness("HNSW", Metric.L2, 2)
+    harness.upsert([0, 1, 2, 3], [[1, 1], [1, 1], [1, 1], [9, 9]])
+    harness.delete([0])
+    assert harness.index.deleted_count == 0
+    harness.delete([1])
+    harness.upsert([2], [[9, 8]])
+    assert harness.index.deleted_count == 1
+    query = np.array([[1, 1]], np.float32)
+    assert harness.index.search(query, 1, ANY).slots.tolist() == [[2]]
+
+
+def test_nobody_joins_a_node_whose_owner_is_a_guest_elsewhere() -> None:
+    harness = Harness("HNSW", Metric.L2, 2)
+    harness.upsert([0, 1], [[1, 1], [5, 5]])
+    harness.upsert([0], [[5, 5]])
+    harness.upsert([2], [[1, 1]])
+    harness.upsert([0], [[7, 7]])
+    queries = np.array([[1, 1], [5, 5], [7, 7]], np.float32)
+    for row, slot in enumerate([2, 1, 0]):
+        found = harness.index.search(queries[row : row + 1], 1, ANY)
+        assert (found.slots.tolist(), found.scores.tolist()) == ([[slot]], [[0]])
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def save_directly(index: HnswIndex, path: str) -> None:
+    index.save(path)
+
+
+def save_forked(index: HnswIndex, path: str) -> None:
+    index.save_forked(path, lambda: None)
+
+
+@pytest.fixture(params=[save_directly, save_forked])
+def save(request: pytest.FixtureRequest) -> Callable[[HnswIndex, str], None]:
+    chosen: Callable[[HnswIndex, str], None] = request.param
+    return chosen
+
+
+def spec_of(metric: Metric, **changes: int) -> IndexSpec:
+    fields = {"dim": 8, "m": 12, "ef_construction": 80} | changes
+    return IndexSpec(
+        uid=1,
+        tenant="default",
+        name="docs",
+        metric=metric,
+        type=IndexType.HNSW,
+        ef=64,
+        created_at=0.0,
+        **fields,
+    )
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_a_loaded_graph_answers_as_the_saved_one_did(
+    tmp_path: Path, save: Callable[[HnswIndex, str], None], metric: Metric
+) -> None:
+    vectors = clustered(3000, 8, 3)
+    index, rows = filled(vectors, metric)
+    index.delete(np.arange(0, 100))
+    save(index, str(tmp_path / "graph"))
+    live = np.arange(100, 3000)
+    loaded, left = load_engine(spec_of(metric), rows, str(tmp_path / "graph"), live)
+    assert isinstance(loaded, GraphIndex)
+    assert left.size == 0
+    assert (len(loaded), loaded.deleted_count) == (2900, 100)
+    assert loaded.labels().tolist() == index.labels().tolist()
+    found, expected = (one.search(vectors[:50], 10, ANY) for one in (loaded, index))
+    assert found.slots.tolist() == expected.slots.tolist()
+    assert found.scores.tolist() == expected.scores.tolist()
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_a_loaded_graph_names_what_has_changed_since_it_was_saved(
+    tmp_path: Path, metric: Metric
+) -> None:
+    index, rows = small(metric)
+    path = str(tmp_path / "graph")
+    rows.write(np.array([290]), rows.view()[:1].copy())
+    index.upsert(np.array([290]), rows.view()[:1].copy())  # a guest of slot 0
+    index.save(path)
+    changed = np.array([3, 7, 299, 300, 350])
+    rows.write(changed, clustered(5, 8, 77))
+    live = np.setdiff1d(np.arange(351), [*range(20, 40), *range(301, 350)])
+    loaded, left = load_engine(spec_of(metric), rows, path, live)
+    assert left.tolist() == [3, 7, 290, 299, 300, 350]
+    loaded.upsert(left, rows.view()[left].copy())
+    assert len(loaded) == len(live)
+    queries = rows.view()[live].copy()
+    found = loaded.search(queries, 5, SearchOptions(ef=400))
+    assert recall(found, loaded.search_exact(queries, 5)) >= 0.99
+    assert np.isin(found.slots, live).all()
+
+
+def test_an_empty_graph_can_be_saved_and_loaded(
+    tmp_path: Path, save: Callable[[HnswIndex, str], None]
+) -> None:
+    index, rows = small()
+    index.delete(np.arange(300))
+    save(index, str(tmp_path / "graph"))
+    loaded, left = load_engine(spec_of(Metric.COSINE), rows, str(tmp_path / "graph"), np.arange(5))
+    assert left.tolist() == [0, 1, 2, 3, 4]
+    loaded.upsert(left, rows.view()[left].copy())
+    assert len(loaded) == 5
+
+
+@pytest.mark.parametrize("changes", [{"dim": 9}, {"m": 13}, {"ef_construction": 81}])
+def test_a_graph_of_another_definition_is_refused(tmp_path: Path, changes: dict[str, int]) -> None:
+    index, _ = small()
+    index.save(str(tmp_path / "graph"))
+    spec = spec_of(Metric.COSINE, **changes)
+    with pytest.raises(DamagedIndexError):
+        load_engine(spec, Rows(spec.dim), str(tmp_path / "graph"), np.arange(300))
+
+
+@pytest.mark.parametrize("size", [0, 50, 95, 96, 5000, -1])
+def test_a_graph_that_is_cut_short_is_refused(tmp_path: Path, size: int) -> None:
+    index, rows = small()
+    path = tmp_path / "graph"
+    index.save(str(path))
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(DamagedIndexError):
+        load_engine(spec_of(Metric.COSINE), rows, str(path), np.arange(300))
+
+
+def test_a_graph_that_names_a_slot_twice_is_refused(tmp_path: Path) -> None:
+    index, rows = small()
+    path = tmp_path / "graph"
+    index.save(str(path))
+    content = bytearray(path.read_bytes())
+    stride = 4 + 8 * 12 + 4 * 8 + 8
+    label = 96 + stride - 8
+    content[label : label + 8] = content[label + stride : label + stride + 8]
+    path.write_bytes(content)
+    with pytest.raises(DamagedIndexError):
+        load_engine(spec_of(Metric.COSINE), rows, str(path), np.arange(300))
+
+
+def test_a_flat_index_has_no_file(tmp_path: Path) -> None:
+    spec = IndexSpec(1, "default", "docs", 8, Metric.L2, IndexType.FLAT, 16, 200, 64, 0.0)
+    assert not isinstance(create_engine(spec, Rows(8)), GraphIndex)
+    with pytest.raises(ValueError, match="FLAT"):
+        load_engine(spec, Rows(8), str(tmp_path / "graph"), np.arange(3))
+
+
+@pytest.mark.parametrize("path", ["/dev/full", "/nowhere/at/all"])
+def test_a_file_that_cannot_be_written_is_an_error(
+    save: Callable[[HnswIndex, str], None], path: str
+) -> None:
+    with pytest.raises(OSError, match=path):
+        save(small()[0], path)
+
+
+def test_a_child_that_dies_is_an_error(tmp_path: Path) -> None:
+    def die(path: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def fail(path: str) -> None:
+        raise ValueError(path)
+
+    for write in (die, fail):
+        with pytest.raises(OSError, match="ended with status"):
+            write_forked(write, str(tmp_path / "file"), 0, lambda: None)
+
+
+def test_a_forked_save_holds_the_index_as_it_was_at_the_fork(tmp_path: Path) -> None:
+    index, rows = small()
+    path = str(tmp_path / "graph")
+
+    def go_on_writing() -> None:
+        rows.write(np.array([300]), clustered(1, 8, 50))
+        index.upsert(np.array([300]), rows.view()[300:301].copy())
+
+    index.save_forked(path, go_on_writing)
+    assert index.labels().tolist() == [*range(301)]
+    loaded, left = load_engine(spec_of(Metric.COSINE), rows, path, np.arange(301))
+    assert loaded.labels().tolist() == [*range(300)]
+    assert left.tolist() == [300]
+
+
+def test_searches_go_on_while_the_process_forks(
+    tmp_path: Path, large: HnswIndex, queries: Float32Matrix
+) -> None:
+    stop = threading.Event()
+    counts = [0, 0]
+
+    def searches(number: int) -> None:
+        init_worker_thread()
+        while not stop.is_set():
+            large.search(queries, 10, ANY)
+            large.search_exact(queries, 10)
+            counts[number] += 1
+
+    threads = [threading.Thread(target=searches, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(10):
+            large.save_forked(str(tmp_path / "graph"), lambda: None)
+        before = list(counts)
+        deadline = threading.Event()
+        for _ in range(200):
+            if all(now > then for now, then in zip(counts, before, strict=True)):
+                break
+            deadline.wait(0.05)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
+    assert all(now > then for now, then in zip(counts, before, strict=True))
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+MEASURE = """
+import sys
+from pathlib import Path
+import numpy as np
+from pyrope.engine.hnsw import HnswIndex
+from pyrope.types import Metric
+
+class Rows:
+    def view(self):
+        return rows
+
+def anonymous():
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("RssAnon:")[1].split()[0])
+
+rows = np.random.default_rng(1).standard_normal((20_000, 128), dtype=np.float32)
+index = HnswIndex(Metric.L2, 128, Rows(), m=16, ef_construction=20, ef=64)
+index.search_exact(rows[:1], 1)
+before = anonymous()
+for first in range(0, len(rows), 500):
+    index.upsert(np.arange(first, first + 500), rows[first : first + 500])
+print(anonymous() - before, index.memory_bytes)
+"""
+
+
+def test_memory_is_what_the_kernel_counts() -> None:
+    """Within 15 %: 20,000 vectors of 128 dimensions in a process of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True
+    )
+    measured, estimated = map(int, done.stdout.split())
+    assert estimated == pytest.approx(measured, rel=0.15)
