@@ -244,10 +244,10 @@ def test_a_search_that_cannot_start_in_time_gives_up(server: RunningServer) -> N
     with server.client() as client, server.connect() as connection:
         fill(client, "i")
         index = server.pyrope.server.service.index("default", b"i")
-        server.run(index.batcher.gate.enter_exclusive())  # nothing can start
+        server.run(index.gate.enter_exclusive())  # nothing can start
 
         async def leave() -> None:
-            index.batcher.gate.leave_exclusive()
+            index.gate.leave_exclusive()
 
         try:
             search = encode("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes(), "TIMEOUT", 20)
@@ -264,10 +264,10 @@ def test_a_client_that_goes_away_cancels_what_has_not_started(server: RunningSer
         fill(client, "i")
         index = server.pyrope.server.service.index("default", b"i")
         before = index.batcher.statistics().requests_total
-        server.run(index.batcher.gate.enter_exclusive())
+        server.run(index.gate.enter_exclusive())
 
         async def leave() -> None:
-            index.batcher.gate.leave_exclusive()
+            index.gate.leave_exclusive()
 
         search = encode("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes())
         with server.connect() as gone:

@@ -104,7 +104,9 @@ def test_command_docs_have_arguments_tokens_and_subcommands(server: RunningServe
         docs = client.execute_command("COMMAND DOCS", "vector.search", "client")
         names = [argument[b"name"] for argument in docs[b"vector.search"][b"arguments"]]
         assert names[:2] == [b"index", b"vector"]
-        assert b"filter" in {a.get(b"token", b"").lower() for a in docs[b"vector.search"][b"arguments"]}
+        assert b"filter" in {
+            a.get(b"token", b"").lower() for a in docs[b"vector.search"][b"arguments"]
+        }
         assert b"cache" not in names
         assert b"client|kill" in docs[b"client"][b"subcommands"]
 
@@ -118,7 +120,16 @@ def test_getkeys_finds_the_index(client: redis.Redis) -> None:
 
 
 def test_containers_explain_themselves_and_refuse_unknown_subcommands(client: redis.Redis) -> None:
-    for container in ("CLIENT", "CONFIG", "COMMAND", "ACL", "SLOWLOG", "LATENCY", "MEMORY", "DEBUG"):
+    for container in (
+        "CLIENT",
+        "CONFIG",
+        "COMMAND",
+        "ACL",
+        "SLOWLOG",
+        "LATENCY",
+        "MEMORY",
+        "DEBUG",
+    ):
         lines = client.execute_command(f"{container} HELP")
         assert f"{container} <subcommand>" in str(lines[0])
         with pytest.raises(redis.ResponseError, match=f"Try {container} HELP"):

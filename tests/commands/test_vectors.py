@@ -121,9 +121,7 @@ def test_madd_takes_the_last_vector_of_an_id_that_is_given_twice(
     client: redis.Redis, index: str
 ) -> None:
     data = blob(1, 0, 0) + blob(0, 1, 0) + blob(0, 0, 1)
-    assert (
-        client.execute_command("VECTOR.MADD", index, "FP32", data, "IDS", 3, "a", "b", "a") == 2
-    )
+    assert client.execute_command("VECTOR.MADD", index, "FP32", data, "IDS", 3, "a", "b", "a") == 2
     got = client.execute_command("VECTOR.GET", index, "a", "WITHVECTOR", "FP32")
     assert got[-1] == blob(0, 0, 1)
 
@@ -273,9 +271,7 @@ def test_an_index_that_is_not_there_is_told_after_the_arguments_are_checked(
 @settings(max_examples=40)
 @given(
     steps=st.lists(
-        st.tuples(
-            st.sampled_from(["add", "del", "attr"]), st.integers(0, 5), st.integers(-3, 3)
-        ),
+        st.tuples(st.sampled_from(["add", "del", "attr"]), st.integers(0, 5), st.integers(-3, 3)),
         max_size=30,
     ),
     pipelined=st.booleans(),

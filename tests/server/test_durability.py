@@ -209,7 +209,9 @@ def test_dropping_an_index_gives_its_space_back(tmp_path: Path) -> None:
     data = tmp_path / "data"
 
     def used() -> int:
-        told = subprocess.run(["du", "-s", "--block-size=1", data], capture_output=True, check=False)
+        told = subprocess.run(
+            ["du", "-s", "--block-size=1", data], capture_output=True, check=False
+        )
         return int(told.stdout.split()[0])  # files may go while du looks
 
     with running_server(data) as server, server.client() as client:
@@ -241,7 +243,11 @@ def test_a_full_disk_refuses_writes_and_nothing_is_lost(tmp_path: Path) -> None:
         with pytest.raises(redis.ResponseError, match="^MISCONF"):
             for written in range(10_000):  # noqa: B007 - read after the loop
                 client.execute_command(
-                    "VECTOR.ADD", "i", f"v{written}", "FP32", np.full(1024, written + 1, "<f4").tobytes()
+                    "VECTOR.ADD",
+                    "i",
+                    f"v{written}",
+                    "FP32",
+                    np.full(1024, written + 1, "<f4").tobytes(),
                 )
         assert 50 < written < 1000
         for refused in (
@@ -286,9 +292,7 @@ def test_expired_vectors_do_not_come_back_after_a_restart(tmp_path: Path) -> Non
         with running_server(data, clock=clock) as server, server.client() as client:
             client.execute_command("VECTOR.CREATE", "i", "DIM", DIM, "TYPE", type_)
             for name, extra in (("short", ("EX", 50)), ("long", ("EX", 500)), ("ever", ())):
-                client.execute_command(
-                    "VECTOR.ADD", "i", name, "FP32", vector(1).tobytes(), *extra
-                )
+                client.execute_command("VECTOR.ADD", "i", name, "FP32", vector(1).tobytes(), *extra)
         clock.advance(100)
         with running_server(data, clock=clock) as server, server.client() as client:
             assert sorted(client.execute_command("VECTOR.SCAN", "i", 0)[1]) == [b"ever", b"long"]

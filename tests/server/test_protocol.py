@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 
 import hiredis
@@ -153,28 +154,39 @@ def test_a_client_over_the_limit_is_told_so_and_closed() -> None:
             assert exchange(one, encode("PING"), replies=b"\r\n") == b"+PONG\r\n"
 
 
-def test_a_client_that_does_not_read_is_slowed_down_and_then_closed_at_the_output_limit() -> None:
+def test_a_client_that_does_not_read_is_slowed_down_to_what_it_reads() -> None:
     limits = {"output_high_water_bytes": 4096, "output_buffer_bytes": 65536}
     with running_server(limits=limits) as server, server.connect() as connection:
-        connection.settimeout(30)
-        request = encode("ECHO", b"x" * 30_000)
         # Far more than the socket buffers of both sides hold: the server stops reading instead of
         # piling up replies, so that sending stalls...
+        request = encode("ECHO", b"x" * 30_000)
         connection.setblocking(False)
-        sent = 0
-        try:
-            while sent < 400:
-                connection.send(request[sent % 1 :])
-                sent += 1
-        except BlockingIOError:
-            pass
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection.sendall(request)
         with server.client() as watcher:
-            (busy,) = [c for c in watcher.client_list() if c["cmd"] != "client|list"]
-            # ... within the high water and one reply of it.
-            assert int(busy["obl"]) <= 4096 + 30_010
-            # One reply over the limit is fatal.
-            watcher.config_set("limits-output-buffer-bytes", 65536)
-        assert server.pyrope.server.counters.output_limit_disconnections_total == 0
+            (stalled,) = [row for row in watcher.client_list() if row["cmd"] == "echo"]
+            # ... within the high water mark and one reply.
+            assert int(stalled["obl"]) <= 4096 + 30_010
+        # Once it reads, everything goes on.
+        connection.setblocking(True)
+        received = connection.recv(65536)
+        assert received.startswith(b"$30000\r\nxxx")
+    assert server.pyrope.server.counters.output_limit_disconnections_total == 0
+
+
+def test_a_client_whose_replies_exceed_the_output_limit_is_closed() -> None:
+    limits = {"output_high_water_bytes": 4096, "output_buffer_bytes": 65536}
+    with running_server(limits=limits) as server, server.connect() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        with contextlib.suppress(ConnectionError):
+            # One reply of 8 MB is more than the sockets and the limit hold together.
+            connection.sendall(encode("ECHO", b"x" * 8_000_000))
+            while connection.recv(1 << 20):
+                pass
+        assert server.pyrope.server.counters.output_limit_disconnections_total == 1
+        with server.client() as other:
+            assert other.ping()
 
 
 def test_idle_and_slow_clients_are_closed(clock_server: RunningServer) -> None:

@@ -336,7 +336,7 @@ def debug_sleep(context: Context, args: list[bytes]) -> Any:
     allowed = context.server.settings.enable_debug_command
     if allowed == "no" or (allowed == "local" and not context.client.is_local):
         raise CommandError(
-            "DEBUG command not allowed. If the enable-debug-command option is set to \"local\", "
+            'DEBUG command not allowed. If the enable-debug-command option is set to "local", '
             "you can run it from a local connection, otherwise you need to set this option in the "
             "configuration file, and then restart the server."
         )
@@ -489,26 +489,55 @@ COMMANDS = (
         returns="the message",
     ),
     Command(
-        "QUIT", -1, quit_, "Closes the connection.", GROUP,
-        flags=_ALWAYS, categories=_CONNECTION, returns="OK",
+        "QUIT",
+        -1,
+        quit_,
+        "Closes the connection.",
+        GROUP,
+        flags=_ALWAYS,
+        categories=_CONNECTION,
+        returns="OK",
     ),
     Command(
-        "RESET", 1, reset, "Puts the connection back into its first state.", GROUP,
-        flags=_ALWAYS, categories=_CONNECTION, returns="RESET",
+        "RESET",
+        1,
+        reset,
+        "Puts the connection back into its first state.",
+        GROUP,
+        flags=_ALWAYS,
+        categories=_CONNECTION,
+        returns="RESET",
     ),
     Command(
-        "SELECT", 2, select, "Selects the database; there is one, 0.", GROUP,
-        flags=frozenset({"fast", "loading", "stale"}), categories=_CONNECTION,
-        arguments=(Argument("index", "integer"),), returns="OK",
+        "SELECT",
+        2,
+        select,
+        "Selects the database; there is one, 0.",
+        GROUP,
+        flags=frozenset({"fast", "loading", "stale"}),
+        categories=_CONNECTION,
+        arguments=(Argument("index", "integer"),),
+        returns="OK",
     ),
     Command(
-        "AUTH", -2, auth, "Authenticates the connection.", GROUP,
-        flags=_ALWAYS | {"skip_slowlog"}, categories=_CONNECTION,
-        arguments=(Argument("username", optional=True), Argument("password")), returns="OK",
+        "AUTH",
+        -2,
+        auth,
+        "Authenticates the connection.",
+        GROUP,
+        flags=_ALWAYS | {"skip_slowlog"},
+        categories=_CONNECTION,
+        arguments=(Argument("username", optional=True), Argument("password")),
+        returns="OK",
     ),
     Command(
-        "HELLO", -1, hello, "Chooses the protocol version, authenticates and names.", GROUP,
-        flags=_ALWAYS | {"skip_slowlog"}, categories=_CONNECTION,
+        "HELLO",
+        -1,
+        hello,
+        "Chooses the protocol version, authenticates and names.",
+        GROUP,
+        flags=_ALWAYS | {"skip_slowlog"},
+        categories=_CONNECTION,
         arguments=(
             Argument(
                 "arguments",
@@ -517,7 +546,10 @@ COMMANDS = (
                 arguments=(
                     Argument("protover", "integer"),
                     Argument(
-                        "auth", "block", "AUTH", optional=True,
+                        "auth",
+                        "block",
+                        "AUTH",
+                        optional=True,
                         arguments=(Argument("username"), Argument("password")),
                     ),
                     Argument("clientname", "string", "SETNAME", optional=True),
@@ -527,23 +559,34 @@ COMMANDS = (
         returns="map: server version proto id mode role modules",
     ),
     Command(
-        "CLIENT", -2, None, "Commands about connections.", GROUP,
+        "CLIENT",
+        -2,
+        None,
+        "Commands about connections.",
+        GROUP,
         categories=frozenset({"slow"}),
         subcommands={command.name.split("|")[1]: command for command in CLIENT_SUBCOMMANDS},
     ),
     Command(
-        "DEBUG", -2, None, "Commands for debugging.", "server",
+        "DEBUG",
+        -2,
+        None,
+        "Commands for debugging.",
+        "server",
         categories=frozenset({"admin", "slow", "dangerous"}),
         subcommands={
             "SLEEP": Command(
-                "DEBUG|SLEEP", 3, debug_sleep,
-                "Answers after some seconds; holds nobody else up.", "server",
+                "DEBUG|SLEEP",
+                3,
+                debug_sleep,
+                "Answers after some seconds; holds nobody else up.",
+                "server",
                 access=Access.EXCLUSIVE,
-                flags=_ADMIN, categories=frozenset({"admin", "slow", "dangerous"}),
-                arguments=(Argument("seconds", "double"),), returns="OK",
+                flags=_ADMIN,
+                categories=frozenset({"admin", "slow", "dangerous"}),
+                arguments=(Argument("seconds", "double"),),
+                returns="OK",
             )
         },
     ),
 )
-
-

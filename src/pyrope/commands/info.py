@@ -143,7 +143,7 @@ def _keyspace(server: Server) -> Section:
     if not indexes:
         return {}
     vectors = sum(len(index) for index in indexes)
-    expires = sum(index.expiring_count for index in indexes)
+    expires = sum(len(index.state.expires_at_ms) for index in indexes)
     return {"db0": f"keys={len(indexes)},vectors={vectors},expires={expires}"}
 
 

@@ -82,8 +82,7 @@ def document(command: Command) -> dict[str, Any]:
     }
     if command.arguments:
         told["arguments"] = [
-            _document_argument(argument, index)
-            for index, argument in enumerate(command.arguments)
+            _document_argument(argument, index) for index, argument in enumerate(command.arguments)
         ]
     if command.subcommands:
         told["subcommands"] = {
@@ -186,9 +185,7 @@ def acl_cat(context: Context, args: list[bytes]) -> list[str]:
     if category not in CATEGORIES:
         raise CommandError(f"Unknown category '{args[2].decode(errors='replace')}'")
     return [
-        each.display_name
-        for each in every(context.server.commands)
-        if category in each.categories
+        each.display_name for each in every(context.server.commands) if category in each.categories
     ]
 
 

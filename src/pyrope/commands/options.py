@@ -39,9 +39,7 @@ class Option:
     def describe(self) -> Argument:
         if self.convert is None:
             return Argument(self.token.lower(), "pure-token", token=self.token, optional=True)
-        return Argument(
-            self.argument or self.key, self.type, token=self.token, optional=True
-        )
+        return Argument(self.argument or self.key, self.type, token=self.token, optional=True)
 
 
 class OptionTable:

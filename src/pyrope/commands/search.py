@@ -181,9 +181,7 @@ def search(context: Context, args: list[bytes]) -> Pending:
     received_at = server.clock.monotonic()
     limits = server.settings.limits
     vector, position = parse_vector(args, 2, limits, element=True)
-    options = (
-        _SEARCH_OPTIONS.parse(args, position, limits) if position < len(args) else _NO_OPTIONS
-    )
+    options = _SEARCH_OPTIONS.parse(args, position, limits) if position < len(args) else _NO_OPTIONS
     index = server.service.index(context.client.tenant, args[1])
     index.remove_expired()
     query = vector.resolve(index)

@@ -70,8 +70,7 @@ def _shorten(args: list[bytes]) -> tuple[bytes, ...]:
     shortened = [
         arg
         if len(arg) <= _ARGUMENT_BYTES_MAX
-        else arg[:_ARGUMENT_BYTES_MAX]
-        + b"... (%d more bytes)" % (len(arg) - _ARGUMENT_BYTES_MAX)
+        else arg[:_ARGUMENT_BYTES_MAX] + b"... (%d more bytes)" % (len(arg) - _ARGUMENT_BYTES_MAX)
         for arg in shown
     ]
     if shown is not args:

@@ -66,9 +66,7 @@ _ADD_OPTIONS = OptionTable(
         Option("SETATTR", "attributes", _to_attributes, argument="json"),
         Option("NX", "condition", constant=Condition.IF_NEW),
         Option("XX", "condition", constant=Condition.IF_THERE),
-        Option(
-            "EX", "expiry", integer("EX", 1, _EXPIRY_MAX_S), type="integer", argument="seconds"
-        ),
+        Option("EX", "expiry", integer("EX", 1, _EXPIRY_MAX_S), type="integer", argument="seconds"),
     ),
 )
 
@@ -107,9 +105,7 @@ def _counted(args: list[bytes], position: int, word: str) -> list[bytes]:
         raise CommandError(f"invalid {word}: a number of at least 1 is expected")
     values = args[position + 2 : position + 2 + count]
     if len(values) != count:
-        raise CommandError(
-            f"invalid {word}: {count} arguments are announced, {len(values)} follow"
-        )
+        raise CommandError(f"invalid {word}: {count} arguments are announced, {len(values)} follow")
     return values
 
 
@@ -225,7 +221,7 @@ def get(context: Context, args: list[bytes]) -> dict[str, Any] | None:
         told["vector"] = vector
     elif form == "VALUES":
         told["vector"] = np.frombuffer(vector, dtype="<f4").tolist()
-    expires_at_ms = index.expires_at_ms.get(id_)
+    expires_at_ms = index.state.expires_at_ms.get(id_)
     if expires_at_ms is not None:
         left = expires_at_ms / 1000 - server.clock.wall()
         told["ttl"] = max(0, round(left))
@@ -242,7 +238,7 @@ def delete(context: Context, args: list[bytes]) -> Pending:
 def exists(context: Context, args: list[bytes]) -> bool:
     index = context.server.service.index(context.client.tenant, args[1])
     index.remove_expired()
-    return args[2] in index.ids
+    return args[2] in index.state.ids
 
 
 def card(context: Context, args: list[bytes]) -> int:
@@ -263,7 +259,7 @@ def scan(context: Context, args: list[bytes]) -> list[Any]:
     options = _SCAN_OPTIONS.parse(args, 3, context.server.settings.limits)
     index = context.server.service.index(context.client.tenant, args[1])
     index.remove_expired()
-    following, found = index.ids.scan(cursor, options.get("count", _SCAN_COUNT))
+    following, found = index.state.ids.scan(cursor, options.get("count", _SCAN_COUNT))
     return [str(following), found]
 
 

@@ -88,8 +88,13 @@ class Batcher(Generic[R, A]):
         """Requests that have not started."""
         return self._queued
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests wait or run."""
+        return bool(self._queued or self._running)
+
     def submit(self, request: R) -> None:
-        """Queue a request; it starts at the end of this turn of the loop, or when it is its turn."""
+        """Queue a request. It starts at the end of this turn of the loop, or when it is its turn."""
         queue = self._queues.get(request.client)
         if queue is None:
             self._queues[request.client] = deque((request,))
@@ -146,9 +151,7 @@ class Batcher(Generic[R, A]):
                 batch.append(request)
         return batch
 
-    def _completed(
-        self, batch: list[R], done: asyncio.Future[Sequence[A | BaseException]]
-    ) -> None:
+    def _completed(self, batch: list[R], done: asyncio.Future[Sequence[A | BaseException]]) -> None:
         self._running -= 1
         error = done.exception()
         if error is not None:

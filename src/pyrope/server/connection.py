@@ -33,6 +33,9 @@ from pyrope.server.dispatch import Dispatcher, Entry
 
 _log = get_logger(__name__)
 
+# Smaller replies wait for the end of their packet, which holds 256 KiB of commands at the most.
+_LARGE_REPLY = 4096
+
 _NONE, _READ, _WRITE, _EXCLUSIVE = Access.NONE, Access.READ, Access.WRITE, Access.EXCLUSIVE
 
 
@@ -273,6 +276,9 @@ class Connection(asyncio.Protocol):
             data = encode(result, client.protocol)
             if before == "on" and client.reply == "on" and not self._replies:
                 self._out.append(data)
+                if len(data) > _LARGE_REPLY:
+                    # Sent at once, so that a client that does not read is noticed before the next.
+                    self._flush()
             else:
                 self._answer(data, before)
             if not entry.needs_authentication:

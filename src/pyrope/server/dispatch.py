@@ -60,9 +60,7 @@ class Dispatcher:
             inner = entry.subcommands.get(args[1].upper())
             if inner is None:
                 word = args[1][:_SHOWN_BYTES].decode(errors="replace")
-                raise CommandError(
-                    f"unknown subcommand '{word}'. Try {entry.name.upper()} HELP."
-                )
+                raise CommandError(f"unknown subcommand '{word}'. Try {entry.name.upper()} HELP.")
             entry = inner
         if not entry.low <= len(args) <= entry.high or entry.run is None:
             raise CommandError(f"wrong number of arguments for '{entry.name}' command")

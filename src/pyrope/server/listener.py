@@ -191,10 +191,7 @@ class Listener:
                 0 < limits.idle_timeout_s < now - client.last_command_at
                 and not connection.in_flight
             )
-            slow = (
-                partial_since is not None
-                and 0 < limits.command_timeout_s < now - partial_since
-            )
+            slow = partial_since is not None and 0 < limits.command_timeout_s < now - partial_since
             if idle or slow:
                 self._server.counters.idle_disconnections_total += 1
                 _log.info("client closed", client=client.id, reason="idle" if idle else "slow")

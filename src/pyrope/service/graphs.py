@@ -72,9 +72,7 @@ class GraphSaver:
             return []
         self._attempted_at = self._clock.monotonic()
         return [
-            index
-            for index in indexes
-            if index.unsaved_changes >= settings.graph_save_min_changes
+            index for index in indexes if index.unsaved_changes >= settings.graph_save_min_changes
         ]
 
     async def save(self, indexes: Iterable[OpenIndex], *, at_exit: bool = False) -> None:
@@ -99,12 +97,12 @@ class GraphSaver:
         if path is None or not isinstance(engine, GraphIndex):
             return
         began = self._clock.monotonic()
-        gate = index.batcher.gate
+        gate = index.gate
         await gate.enter_exclusive()
         # The graph is true at this sequence until the gate is left: which is as soon as the child
         # has its copy of the memory.
         sequence = index.sequence
-        meta = graph_meta(index.spec, sequence, index.ids.slot_count)
+        meta = graph_meta(index.spec, sequence, index.state.ids.slot_count)
         left = asyncio.Event()
         loop = asyncio.get_running_loop()
 

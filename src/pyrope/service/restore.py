@@ -52,7 +52,7 @@ async def restore_index(
         _report_damage(spec, columns, damaged)
     index = OpenIndex(spec, vectors, create_engine(spec, vectors), services)
     await services.executor.run(index.restore, columns, damaged)
-    live = np.flatnonzero(index.ids.bound_slots())
+    live = np.flatnonzero(index.state.ids.bound_slots())
     path = store.graph_path(spec.uid)
     if spec.type is IndexType.HNSW and path is not None and len(live):
         index.engine, missing, saved_at = await services.executor.run(
@@ -79,7 +79,7 @@ def _load_graph(
     Where there is no graph that can be used: an empty engine, all slots, and 0.
     """
     saved = load_graph_meta(path)
-    expected = graph_meta(spec, columns.sequence, index.ids.slot_count)
+    expected = graph_meta(spec, columns.sequence, index.state.ids.slot_count)
     reason = saved if isinstance(saved, str) else verify_graph(saved, expected)
     if reason is None:
         assert isinstance(saved, SavedGraph)

@@ -1,26 +1,10 @@
-"""Writes of one index: planned together, committed together, applied in short slices, answered.
-
-A batch of writes goes through four steps, and the next batch begins when the last one is through:
-
-1. *Plan*, on the event loop: decide what each write does (new or update, NX or XX met) against the
-   state after the previous batch, and give out slots. Nothing that others can see changes. A batch
-   ends before a write that names an id which the batch has touched already, so that each write is
-   decided against a settled state.
-2. *Commit*, in the storage thread: rows, then records, durably (docs/storage.md). If that fails,
-   the slots go back, every write of the batch is refused, and nothing has changed.
-3. *Apply*, in slices: the engine in the executor's threads, with the index to itself; then, on the
-   loop and before searches come in again, ids, attributes and expiries. A search therefore sees a
-   vector in the engine exactly when it can name it.
-4. *Answer* each write as soon as its last slice is in. From then on every search sees it.
-
-Between slices searches run, so that a write of 10,000 vectors does not hold them up.
-"""
+"""Writes of one index: what is asked, and what a batch of them will do."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -146,20 +130,21 @@ class WriteQueue:
             if not write.future.done():
                 write.future.set_exception(error)
 
-    def take(self, max_vectors: int) -> list[Write]:
+    def take(self, max_vectors: int, busy: Set[bytes]) -> list[Write]:
         """The writes of the next batch: distinct ids, about `max_vectors` vectors at the most.
 
-        Writes whose client has gone are dropped. At least one is taken if there is one.
+        Writes whose client has gone are dropped. Nothing behind a write that names an id in `busy`
+        is taken, so that writes stay in order.
         """
         taken: list[Write] = []
-        touched: set[bytes] = set()
+        touched = set(busy)
         count = 0
         while self._queue and count < max_vectors:
             write = self._queue[0]
             if write.future.done():
                 self._queue.popleft()
                 continue
-            if taken and not touched.isdisjoint(write.ids):
+            if not touched.isdisjoint(write.ids):
                 break
             taken.append(self._queue.popleft())
             touched.update(write.ids)

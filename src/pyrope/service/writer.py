@@ -1,0 +1,320 @@
+"""The way of a write: planned, committed, applied in short slices, answered.
+
+Writes of one index go through four steps in batches:
+
+1. *Plan*, on the event loop: decide what each write does (new or update, NX or XX met) and give out
+   slots. Nothing that others can see changes. A batch ends before a write that names an id which
+   a batch under way has touched, so that each write is decided against a settled state.
+2. *Commit*, in the storage thread: rows, then records, durably (docs/storage.md). If that fails,
+   the slots go back, every write of the batch is refused, and nothing has changed.
+3. *Apply*, in slices: the engine in the executor's threads, with the index to itself; then, on the
+   loop and before searches come in again, ids, attributes and expiries. A search therefore sees a
+   vector in the engine exactly when it can name it.
+4. *Answer* each write as soon as its last slice is in. From then on every search sees it.
+
+While one batch is applied the next one is planned and committed: they name different ids, so the
+plan does not depend on what the other has yet to apply. Batches are committed one after another
+and applied one after another, in the same order. Between slices searches run, so that a write of
+10,000 vectors does not hold them up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from pyrope.engine.base import VectorIndex
+from pyrope.engine.executor import Executor
+from pyrope.engine.gate import Gate
+from pyrope.errors import MisconfError, PyropeError
+from pyrope.log import get_logger
+from pyrope.metrics import ServerCounters
+from pyrope.service.linking import insert_parallel
+from pyrope.service.state import IndexState
+from pyrope.service.writes import Plan, Stored, Write, WriteQueue, plan
+from pyrope.storage.group_commit import GroupCommitter
+from pyrope.storage.store import WriteBatch
+
+_log = get_logger(__name__)
+
+# A plan is made in one go on the loop, at 1 to 2 us a vector.
+_PLAN_MAX_VECTORS = 4096
+# While nobody searches, slices may be longer, which keeps every thread busy to the end.
+_UNDISTURBED = 4
+
+
+class Target(Protocol):
+    """The index that is written to."""
+
+    state: IndexState
+    engine: VectorIndex
+
+    @property
+    def gate(self) -> Gate: ...
+
+    @property
+    def searches_waiting(self) -> bool:
+        """Whether searches run, or wait for their turn."""
+        ...
+
+    def note_changed(self, slots: Sequence[int]) -> None:
+        """Called with slots whose vector has come or gone, with the index to itself."""
+        ...
+
+
+class IndexWriter:
+    """Writes to one index, in order.
+
+    Attributes:
+        sequence: the index's write sequence up to which everything has been applied.
+
+    Args:
+        uid, name: of the index.
+        target: the index.
+        slice_size: vectors put into the engine while searches wait.
+        spawn: runs a coroutine as a task that the owner waits for.
+        counters: asked each time, as they may be replaced.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a write passes through
+        self,
+        uid: int,
+        name: str,
+        target: Target,
+        *,
+        executor: Executor,
+        committer: GroupCommitter,
+        slice_size: int,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        counters: Callable[[], ServerCounters],
+    ) -> None:
+        self.sequence = 0
+        self._planned_sequence = 0
+        self._uid = uid
+        self._name = name
+        self._target = target
+        self._executor = executor
+        self._committer = committer
+        self._slice = slice_size
+        self._spawn = spawn
+        self._counters = counters
+        self._queue = WriteQueue()
+        self._task: asyncio.Task[None] | None = None
+        self._applying: asyncio.Task[None] | None = None
+        self._touched: set[bytes] = set()
+        self._unreclaimed: list[int] = []
+
+    def __len__(self) -> int:
+        """Writes that wait to be planned."""
+        return len(self._queue)
+
+    @property
+    def touched(self) -> set[bytes]:
+        """Ids that a batch under way may change."""
+        return self._touched
+
+    def restore(self, sequence: int, unclaimed: list[int]) -> None:
+        """Go on from what the store holds.
+
+        Args:
+            sequence: of the last committed write.
+            unclaimed: slots that only the store refers to; the next write deletes them there.
+        """
+        self.sequence = self._planned_sequence = sequence
+        self._unreclaimed = unclaimed
+
+    def submit(self, write: Write) -> None:
+        """Queue a write; its future resolves when it is durable and every search sees it."""
+        self._queue.add(write)
+        if self._task is None:
+            self._task = self._spawn(self._run())
+
+    def fail_queued(self, error: BaseException) -> None:
+        """Refuse the writes that no batch has taken yet."""
+        self._queue.fail(error)
+
+    async def drain(self) -> None:
+        """Return once every write that was queued is through."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def delete_expired(self, slots: list[int]) -> None:
+        """Take slots that no id leads to any more out of the engine, and then off the disk."""
+        target = self._target
+        await target.gate.enter_exclusive()
+        try:
+            for slot in slots:
+                target.state.set_attributes(slot, None)
+            await self._delete(slots)
+        finally:
+            target.gate.leave_exclusive()
+        batch = WriteBatch(uid=self._uid, sequence=self._planned_sequence, deletes=slots)
+        try:
+            await self._committer.commit(batch)
+        except MisconfError:
+            self._unreclaimed += slots  # the next write takes them along
+        else:
+            target.state.ids.give_back(slots)
+
+    # -- batches ----------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        """Run batches until nothing waits."""
+        try:
+            # One turn of the loop, so that writes that came in together share the first commit.
+            await asyncio.sleep(0)
+            while self._queue or self._applying is not None:
+                writes = self._queue.take(_PLAN_MAX_VECTORS, self._touched)
+                if writes:
+                    await self._batch(writes)
+                elif self._applying is not None:
+                    await self._applied()
+        finally:
+            self._task = None
+
+    async def _applied(self) -> None:
+        """Wait for the batch that is being applied."""
+        if self._applying is not None:
+            await asyncio.wait([self._applying])
+
+    async def _batch(self, writes: list[Write]) -> None:
+        """Plan and commit; then, when the batch before is through, have this one applied."""
+        ids = {id_ for write in writes for id_ in write.ids}
+        self._touched |= ids
+        try:
+            state = self._target.state
+            made = plan(
+                writes,
+                Stored(state.ids, state.attributes, state.expires_at_ms, self._planned_sequence),
+            )
+            batch = await self._commit(made) if made.changes_anything else None
+            await self._applied()
+        except MisconfError as error:
+            _refuse(writes, lambda: MisconfError(error.message))
+            self._touched -= ids
+        except BaseException as error:
+            self._failed(writes, error)
+            self._touched -= ids
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._applying = self._spawn(self._finish(made, batch, writes, ids))
+
+    async def _commit(self, made: Plan) -> WriteBatch:
+        self._planned_sequence += len(made.puts) + len(made.amends) + len(made.removed)
+        reclaimed, self._unreclaimed = self._unreclaimed, []
+        batch = WriteBatch(
+            uid=self._uid,
+            sequence=self._planned_sequence,
+            puts=made.puts,
+            vectors=made.vectors(),
+            amends=made.amends,
+            deletes=made.left + reclaimed,
+        )
+        ids = self._target.state.ids
+        try:
+            await self._committer.commit(batch)
+        except MisconfError:
+            ids.give_back(made.allocated())
+            self._unreclaimed += reclaimed
+            raise
+        ids.give_back(reclaimed)
+        return batch
+
+    async def _finish(
+        self, made: Plan, batch: WriteBatch | None, writes: list[Write], ids: set[bytes]
+    ) -> None:
+        try:
+            if batch is not None:
+                await self._apply(made, batch)
+                self._target.state.ids.give_back(made.left)
+                self.sequence = batch.sequence
+            _answer(made, 0, len(made.puts))
+        except BaseException as error:
+            self._failed(writes, error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._touched -= ids
+            self._applying = None
+
+    async def _apply(self, made: Plan, batch: WriteBatch) -> None:
+        """Bring engine, ids, attributes and expiries to what has been committed."""
+        target, counters = self._target, self._counters()
+        if made.removed or made.amended:
+            await target.gate.enter_exclusive()
+            try:
+                slots = [target.state.forget(id_) for id_ in made.removed]
+                for slot, attributes in made.amended:
+                    target.state.set_attributes(slot, attributes)
+                await self._delete(slots)
+            finally:
+                target.gate.leave_exclusive()
+            counters.vectors_deleted_total += len(made.removed)
+        start = answered = 0
+        while start < len(made.puts):
+            size = self._slice * (1 if target.searches_waiting else _UNDISTURBED)
+            stop = min(start + size, len(made.puts))
+            await target.gate.enter_exclusive()
+            try:
+                await self._insert(made, batch, start, stop)
+            finally:
+                target.gate.leave_exclusive()
+            answered = _answer(made, answered, stop)
+            start = stop
+        counters.vectors_written_total += len(made.puts)
+
+    async def _insert(self, made: Plan, batch: WriteBatch, start: int, stop: int) -> None:
+        """One slice of puts, with the index to itself."""
+        target = self._target
+        state = target.state
+        records = made.puts[start:stop]
+        assert batch.vectors is not None  # noqa: S101 - puts have rows
+        slots = np.fromiter((record.slot for record in records), np.int64, len(records))
+        left = [slot for record in records if (slot := state.ids.slot(record.id)) is not None]
+        await self._delete(left)
+        await insert_parallel(self._executor, target.engine, slots, batch.vectors[start:stop])
+        target.note_changed(slots.tolist())
+        for record, attributes in zip(records, made.parsed[start:stop], strict=True):
+            state.bind(record.id, record.slot, attributes, record.expires_at_ms)
+
+    async def _delete(self, slots: Sequence[int]) -> None:
+        if slots:
+            await self._executor.run(self._target.engine.delete, np.array(slots, np.int64))
+            self._target.note_changed(slots)
+
+    def _failed(self, writes: list[Write], error: BaseException) -> None:
+        """A batch stopped half way: a defect of ours, or the end of the process."""
+        message = (
+            f"the write was interrupted ({type(error).__name__}); whether it took place shows "
+            "after a restart"
+        )
+        _refuse(writes, lambda: PyropeError(message))
+        _log.error("a write failed after it was accepted", index=self._name, exc_info=error)
+
+
+def _answer(made: Plan, answered: int, applied: int) -> int:
+    """Answer the writes whose puts are all among the first `applied`.
+
+    Args:
+        answered: how many have their answer already.
+
+    Returns:
+        How many have it now.
+    """
+    answers = made.answers
+    while answered < len(answers) and answers[answered][2] <= applied:
+        write, answer, _ = answers[answered]
+        if not write.future.done():
+            write.future.set_result(answer)
+        answered += 1
+    return answered
+
+
+def _refuse(writes: list[Write], make_error: Callable[[], BaseException]) -> None:
+    for write in writes:
+        if not write.future.done():
+            write.future.set_exception(make_error())
