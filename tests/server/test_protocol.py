@@ -178,10 +178,9 @@ def test_a_client_that_does_not_read_is_slowed_down_to_what_it_reads() -> None:
 def test_a_client_whose_replies_exceed_the_output_limit_is_closed() -> None:
     limits = {"output_high_water_bytes": 4096, "output_buffer_bytes": 65536}
     with running_server(limits=limits) as server, server.connect() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         with contextlib.suppress(ConnectionError):
-            # One reply of 8 MB is more than the sockets and the limit hold together.
-            connection.sendall(encode("ECHO", b"x" * 8_000_000))
+            # One reply of 30 MB is more than the sockets and the limit hold together.
+            connection.sendall(encode("ECHO", b"x" * 30_000_000))
             while connection.recv(1 << 20):
                 pass
         assert server.pyrope.server.counters.output_limit_disconnections_total == 1
