@@ -39,6 +39,11 @@ class CommandReader:
         self._shapes.clear()
 
     @property
+    def idle(self) -> bool:
+        """Whether everything received has been delivered: nothing is buffered, nothing is bad."""
+        return self._framer.idle
+
+    @property
     def stalled(self) -> bool:
         """Bad bytes follow the commands that were just returned: call ``feed`` again."""
         return self._framer.stalled

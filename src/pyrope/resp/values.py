@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +14,12 @@ class SimpleString:
     """
 
     text: str
+    encoded: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if "\r" in self.text or "\n" in self.text:
             raise ValueError("a simple string cannot hold CR or LF")
+        object.__setattr__(self, "encoded", b"+%b\r\n" % self.text.encode())
 
 
 @dataclass(frozen=True, slots=True)

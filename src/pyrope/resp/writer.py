@@ -56,6 +56,8 @@ def encode(value: object, protocol: int) -> bytes:
         TypeError: a value, or an element of it, is of none of these types.
         OverflowError: an integer does not fit in 64 bits.
     """
+    if type(value) is Raw or type(value) is SimpleString:
+        return value.encoded
     out: list[bytes] = []
     encode_into(out, value, protocol)
     return out[0] if len(out) == 1 else b"".join(out)
@@ -154,7 +156,7 @@ def _encode_set(out: list[bytes], value: SetReply, protocol: int) -> None:
 
 
 def _encode_simple(out: list[bytes], value: SimpleString, protocol: int) -> None:
-    out.append(b"+%b\r\n" % value.text.encode())
+    out.append(value.encoded)
 
 
 def _encode_null_array(out: list[bytes], value: NullArray, protocol: int) -> None:

@@ -85,6 +85,8 @@ class Connection(asyncio.Protocol):
         self._closed = closed
         self._spawn = spawn
         self._monotonic = server.clock.monotonic
+        self._now = 0.0
+        self._service = server.service
         self.admitted = False
         self._transport: asyncio.Transport | None = None
         self._reader = CommandReader(UNAUTHENTICATED_LIMITS)
@@ -125,7 +127,7 @@ class Connection(asyncio.Protocol):
         if self._ending:
             return
         self.server.counters.net_input_bytes_total += len(data)
-        self.client.last_command_at = self._monotonic()
+        self.client.last_command_at = self._now = self._monotonic()
         reader = self._reader
         completed = False
         while True:
@@ -142,14 +144,16 @@ class Connection(asyncio.Protocol):
                     self._backlog.extend(commands)
                 else:
                     self._run_all(commands)
+            if reader.idle:
+                self._partial_since = None
+                break
             if not reader.stalled or self._ending:
+                if completed or self._partial_since is None:
+                    self._partial_since = self.client.last_command_at
                 break
             data = b""
-        if not reader.has_partial:
-            self._partial_since = None
-        elif completed or self._partial_since is None:
-            self._partial_since = self.client.last_command_at
-        self._flush()
+        if self._out or self._ending:
+            self._flush()
 
     def eof_received(self) -> bool:
         return False
@@ -217,6 +221,7 @@ class Connection(asyncio.Protocol):
 
     def _run_backlog(self) -> None:
         backlog = self._backlog
+        self._now = self._monotonic()
         while backlog and not self._ending:
             if not self._run(backlog[0]):
                 return
@@ -234,25 +239,23 @@ class Connection(asyncio.Protocol):
         """Run a command, or return False if it must wait."""
         if self._writing_paused or len(self._replies) >= self._depth:
             return False
-        server, client = self.server, self.client
+        client = self.client
         entry = self._entries.get(args[0])
-        try:
-            if entry is None or entry.subcommands or not entry.low <= len(args) <= entry.high:
-                entry = self._dispatcher.find(args)
-            if entry.access is not _NONE and self._must_wait(entry.access):
-                return False
-            if not client.authenticated and entry.needs_authentication:
-                raise NoAuthError("Authentication required.")
-            if server.service.loading and entry.needs_loaded:
-                raise LoadingError("Pyrope is loading the dataset in memory")
-        except PyropeError as error:
-            if entry is not None:
-                entry.stats.rejected += 1
-            self._answer_error(error)
-            return True
+        if (
+            entry is None
+            or entry.subcommands
+            or not entry.low <= len(args) <= entry.high
+            or not client.authenticated
+            or self._service.loading
+        ):
+            entry = self._admitted(args)
+            if entry is None:
+                return True
+        if entry.access is not _NONE and self._must_wait(entry.access):
+            return False
         client.last_command = entry.name
         before = client.reply
-        began = self._monotonic()
+        began = self._now
         try:
             result = entry.run(self._context, args)  # type: ignore[misc]  # find() has looked
         except PyropeError as error:
@@ -269,8 +272,10 @@ class Connection(asyncio.Protocol):
         elif kind is CoroutineType:
             self._await_reply(entry, args, began, self._spawn(result), None)
         else:
-            seconds = self._monotonic() - began
-            entry.stats.record(seconds)
+            # The end of one command is the beginning of the next: one look at the clock for each.
+            self._now = now = self._monotonic()
+            seconds = now - began
+            entry.record(seconds)
             if 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
                 self._log_slow(entry, args, seconds)
             data = encode(result, client.protocol)
@@ -284,6 +289,22 @@ class Connection(asyncio.Protocol):
             if not entry.needs_authentication:
                 self._reader.limits = self._limits_of(client)
         return True
+
+    def _admitted(self, args: list[bytes]) -> Entry | None:
+        """The entry of a command that may run now; None where it has been refused."""
+        entry: Entry | None = None
+        try:
+            entry = self._dispatcher.find(args)
+            if not self.client.authenticated and entry.needs_authentication:
+                raise NoAuthError("Authentication required.")
+            if self._service.loading and entry.needs_loaded:
+                raise LoadingError("Pyrope is loading the dataset in memory")
+        except PyropeError as error:
+            if entry is not None:
+                entry.stats.rejected += 1
+            self._answer_error(error)
+            return None
+        return entry
 
     def _must_wait(self, access: Access) -> bool:
         """Whether a command would overtake an earlier one that it must not overtake."""

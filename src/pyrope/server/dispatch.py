@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pyrope.commands.spec import Access, Command, Handler
 from pyrope.errors import CommandError
@@ -23,13 +23,13 @@ class Entry:
         "name",
         "needs_authentication",
         "needs_loaded",
+        "record",
         "run",
         "stats",
         "subcommands",
-        "words",
     )
 
-    def __init__(self, command: Command, words: int = 1) -> None:
+    def __init__(self, command: Command) -> None:
         self.name = command.display_name
         self.run: Handler | None = command.handler
         self.low = abs(command.arity)
@@ -39,9 +39,9 @@ class Entry:
         self.needs_loaded = "loading" not in command.flags
         self.keeps_secret = "skip_slowlog" in command.flags
         self.stats: CommandStats = command.stats
-        self.words = words
+        self.record: Callable[[float], None] = command.stats.record
         self.subcommands: dict[bytes, Entry] = {
-            word.encode(): Entry(each, 2) for word, each in command.subcommands.items()
+            word.encode(): Entry(each) for word, each in command.subcommands.items()
         }
 
 
