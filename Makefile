@@ -40,6 +40,7 @@ check: lint types test
 docs: $(VENV)/.installed-dev
 	$(BIN)/python -m pyrope.config --markdown > docs/settings.md
 	$(BIN)/python -m pyrope.config --toml > configs/pyrope.toml
+	$(BIN)/python -m pyrope.commands > docs/commands.md
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.run $(ARGS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+
 from servers import free_port
 
 
@@ -38,7 +39,7 @@ class PyropeProcess:
                 stderr=log,
                 stdout=log,
                 env=environment,
-                preexec_fn=prepare,
+                preexec_fn=prepare,  # noqa: PLW1509 - sets a limit, before there are threads
             )  # fmt: skip
         if wait:
             self.wait_until_ready()

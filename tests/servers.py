@@ -36,21 +36,21 @@ class RunningServer:
         self.port = settings.port
         self.loop = uvloop.new_event_loop()
         self._ready = threading.Event()
-        self._failure: BaseException | None = None
+        self._failures: list[BaseException] = []
         self._clock = clock
         self._thread = threading.Thread(target=self._main, name="server-under-test")
         self._thread.start()
         if not self._ready.wait(60):
             raise TimeoutError("the server did not start")
-        if self._failure is not None:
+        if self._failures:
             self._thread.join()
-            raise self._failure
+            raise self._failures[0]
 
     def _main(self) -> None:
         try:
             self.loop.run_until_complete(self._serve())
-        except BaseException as error:
-            self._failure = error
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test's thread
+            self._failures.append(error)
             self._ready.set()
         finally:
             self.loop.close()
@@ -74,8 +74,8 @@ class RunningServer:
         if self._thread.is_alive():
             self.loop.call_soon_threadsafe(self.pyrope.request_stop)
         self._thread.join(60)
-        if self._failure is not None:
-            raise self._failure
+        if self._failures:
+            raise self._failures[0]
 
     def client(self, **options: Any) -> redis.Redis:
         return redis.Redis(port=self.port, **{"protocol": 2} | options)

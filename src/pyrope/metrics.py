@@ -59,7 +59,7 @@ class Histogram:
         return ((_STEPS + (bucket & (_STEPS - 1)) + 1) << shift) - 1
 
     def percentile(self, share: float) -> int:
-        """The duration in nanoseconds that `share` (0-1) of all values do not exceed; 0 if empty."""
+        """The duration in nanoseconds that `share` (0-1) of all values do not exceed, or 0."""
         if not self.count:
             return 0
         wanted = share * self.count

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
-from servers import RunningServer, running_server
 
 from pyrope.testing.clock import ManualClock
+from servers import RunningServer, running_server
 
 
 def test_an_index_is_described_by_what_it_was_created_with(client: redis.Redis) -> None:
@@ -39,10 +39,10 @@ def test_defaults_are_those_of_the_contract(server: RunningServer) -> None:
 
 def test_a_name_is_taken_once(client: redis.Redis) -> None:
     assert client.execute_command("VECTOR.CREATE", "i", "DIM", 4) == b"OK"
-    with pytest.raises(redis.ResponseError, match="^EXISTS"):
+    with pytest.raises(redis.ResponseError, match=r"^EXISTS"):
         client.execute_command("VECTOR.CREATE", "i", "DIM", 4)
     assert client.execute_command("VECTOR.CREATE", "i", "DIM", 4, "NX") == b"OK"
-    with pytest.raises(redis.ResponseError, match="^EXISTS .* another definition"):
+    with pytest.raises(redis.ResponseError, match=r"^EXISTS .* another definition"):
         client.execute_command("VECTOR.CREATE", "i", "DIM", 5, "NX")
 
 
@@ -52,7 +52,7 @@ def test_dropping_tells_whether_there_was_anything(client: redis.Redis) -> None:
     assert client.execute_command("VECTOR.DROP", "i") == 1
     assert client.execute_command("VECTOR.DROP", "i") == 0
     assert client.execute_command("VECTOR.LIST") == []
-    with pytest.raises(redis.ResponseError, match="^NOINDEX"):
+    with pytest.raises(redis.ResponseError, match=r"^NOINDEX"):
         client.execute_command("VECTOR.CARD", "i")
 
 
@@ -69,7 +69,7 @@ def test_alter_changes_the_default_effort(client: redis.Redis) -> None:
     assert client.execute_command("VECTOR.ALTER", "i", "EF", 200) == b"OK"
     flat = client.execute_command("VECTOR.INFO", "i")
     assert flat[flat.index(b"ef") + 1] == 200
-    with pytest.raises(redis.ResponseError, match="^NOINDEX"):
+    with pytest.raises(redis.ResponseError, match=r"^NOINDEX"):
         client.execute_command("VECTOR.ALTER", "none", "EF", 200)
 
 
@@ -172,8 +172,7 @@ def test_what_comes_later_says_so(client: redis.Redis, options: tuple[Any, ...])
 
 def test_writes_answer_oom_at_the_memory_limit_and_reads_go_on() -> None:
     clock = ManualClock()  # the estimate of the memory in use ages by the clock
-    settings = {"maxmemory": 2_000_000}
-    with running_server(clock=clock, **settings) as server, server.client() as client:
+    with running_server(clock=clock, maxmemory=2_000_000) as server, server.client() as client:
         client.execute_command("VECTOR.CREATE", "i", "DIM", 256, "TYPE", "HNSW")
         data = np.ones((4000, 256), "<f4")
         ids = [f"v{number}" for number in range(4000)]

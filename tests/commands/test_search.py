@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import redis
 from numpy.typing import NDArray
+
 from servers import RunningServer, encode, exchange
 
 DIM = 8
@@ -20,8 +22,7 @@ def fill(client: redis.Redis, name: str, *options: Any) -> None:
     client.execute_command("VECTOR.CREATE", name, "DIM", DIM, *options)
     ids = [f"v{number}" for number in range(len(VECTORS))]
     attributes = [
-        '{"n": %d, "even": %s, "genre": "%s"}' % (n, str(n % 2 == 0).lower(), "sf noir"[:2])
-        for n in range(len(VECTORS))
+        json.dumps({"n": n, "even": n % 2 == 0, "genre": "sf"}) for n in range(len(VECTORS))
     ]
     count = len(ids)
     client.execute_command(
@@ -185,7 +186,7 @@ def test_withinfo_tells_how_the_answer_came_about(server: RunningServer) -> None
 
 
 def test_a_failing_search_has_no_info(client: redis.Redis) -> None:
-    with pytest.raises(redis.ResponseError, match="^NOINDEX"):
+    with pytest.raises(redis.ResponseError, match=r"^NOINDEX"):
         client.execute_command("VECTOR.SEARCH", "none", "VALUES", 1, 1, "WITHINFO")
 
 

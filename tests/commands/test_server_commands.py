@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import redis
-from servers import RunningServer, running_server
 
 from pyrope.commands.table import build_table
 from pyrope.testing.clock import ManualClock
+from servers import RunningServer, running_server
 
 
 def test_info_has_its_sections_and_is_text_in_both_protocols(any_client: redis.Redis) -> None:
@@ -22,7 +24,7 @@ def test_info_has_its_sections_and_is_text_in_both_protocols(any_client: redis.R
     everything = any_client.info("everything")
     assert everything["cmdstat_vector.add"]["calls"] == 1
     assert everything["latency_percentiles_usec_vector.add"]["p50"] > 0
-    assert list(any_client.info("memory"))[0] == "used_memory"
+    assert next(iter(any_client.info("memory"))) == "used_memory"
     assert any_client.info("nonsense") == {}
 
 
@@ -52,11 +54,13 @@ def test_config_tells_and_changes_settings(client: redis.Redis) -> None:
 
 
 def test_secrets_are_never_told() -> None:
-    with running_server(admin_password="hunter2") as server:
-        with server.client(password="hunter2") as client:
-            told = repr(client.config_get("*")) + repr(client.info("everything"))
-            told += repr(client.slowlog_get(100))
-            assert "hunter2" not in told
+    with (
+        running_server(admin_password="hunter2") as server,
+        server.client(password="hunter2") as client,
+    ):
+        told = repr(client.config_get("*")) + repr(client.info("everything"))
+        told += repr(client.slowlog_get(100))
+        assert "hunter2" not in told
 
 
 def test_slow_commands_are_logged_with_shortened_arguments(client: redis.Redis) -> None:
@@ -89,7 +93,7 @@ def test_time_is_that_of_the_injected_clock() -> None:
 
 
 def test_every_command_of_the_table_is_documented(any_client: redis.Redis) -> None:
-    docs: object = any_client.execute_command("COMMAND DOCS")
+    docs: Any = any_client.execute_command("COMMAND DOCS")
     if isinstance(docs, list):
         docs = dict(zip(docs[::2], docs[1::2], strict=True))
     table = build_table()
@@ -171,6 +175,9 @@ def test_debug_sleep_holds_up_its_own_connection_only(client: redis.Redis) -> No
 
 
 def test_debug_can_be_forbidden() -> None:
-    with running_server(enable_debug_command="no") as server, server.client() as client:
-        with pytest.raises(redis.ResponseError, match="DEBUG command not allowed"):
-            client.execute_command("DEBUG", "SLEEP", 0)
+    with (
+        running_server(enable_debug_command="no") as server,
+        server.client() as client,
+        pytest.raises(redis.ResponseError, match="DEBUG command not allowed"),
+    ):
+        client.execute_command("DEBUG", "SLEEP", 0)

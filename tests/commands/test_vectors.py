@@ -11,9 +11,9 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from servers import RunningServer, running_server
 
 from pyrope.testing.clock import ManualClock
+from servers import RunningServer, running_server
 
 
 def blob(*values: float) -> bytes:
@@ -259,12 +259,12 @@ def error_line(error: redis.ResponseError) -> str:
 def test_an_index_that_is_not_there_is_told_after_the_arguments_are_checked(
     client: redis.Redis,
 ) -> None:
-    with pytest.raises(redis.ResponseError, match="^NOINDEX"):
+    with pytest.raises(redis.ResponseError, match=r"^NOINDEX"):
         client.execute_command("VECTOR.ADD", "none", "a", "VALUES", 2, 1, 0)
     with pytest.raises(redis.ResponseError, match="syntax error"):
         client.execute_command("VECTOR.ADD", "none", "a", "VALUES", 2, 1, 0, "BOGUS")
     for command in ("CARD", "INFO", "BUILD"):
-        with pytest.raises(redis.ResponseError, match="^NOINDEX"):
+        with pytest.raises(redis.ResponseError, match=r"^NOINDEX"):
             client.execute_command(f"VECTOR.{command}", "none")
 
 

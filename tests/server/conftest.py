@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import redis
-from servers import RunningServer, running_server
 
 from pyrope.testing.clock import ManualClock
+from servers import RunningServer, running_server
 
 
 @pytest.fixture(scope="package")

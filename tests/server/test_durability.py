@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import redis
 from numpy.typing import NDArray
+
 from processes import PyropeProcess, pyrope_process
+from pyrope.testing.clock import ManualClock
 from servers import running_server
 
 DIM = 16
@@ -47,7 +49,7 @@ class Writer(threading.Thread):
                     value = self.number * 1_000_000 + step
                     self.client.execute_command(
                         "VECTOR.ADD", "i", id_, "FP32", vector(value).tobytes(),
-                        "SETATTR", '{"v": %d}' % value,
+                        "SETATTR", f'{{"v": {value}}}',
                     )  # fmt: skip
                     self.acknowledged[id_] = value
                 self.in_doubt = None
@@ -229,6 +231,19 @@ def test_dropping_an_index_gives_its_space_back(tmp_path: Path) -> None:
         assert client.execute_command("VECTOR.LIST") == []
 
 
+def fill_the_disk(client: redis.Redis) -> int:
+    """Add vectors until one is refused. Returns how many were not."""
+    for number in range(10_000):
+        row = np.full(1024, number + 1, "<f4").tobytes()
+        try:
+            client.execute_command("VECTOR.ADD", "i", f"v{number}", "FP32", row)
+        except redis.ResponseError as error:
+            if str(error).startswith("MISCONF"):
+                return number
+            raise
+    raise AssertionError("the disk did not fill up")
+
+
 def test_a_full_disk_refuses_writes_and_nothing_is_lost(tmp_path: Path) -> None:
     data = tmp_path / "data"
 
@@ -239,22 +254,13 @@ def test_a_full_disk_refuses_writes_and_nothing_is_lost(tmp_path: Path) -> None:
 
     with pyrope_process(data, prepare=limit_files) as process, process.client() as client:
         client.execute_command("VECTOR.CREATE", "i", "DIM", 1024, "TYPE", "FLAT")
-        written = 0
-        with pytest.raises(redis.ResponseError, match="^MISCONF"):
-            for written in range(10_000):  # noqa: B007 - read after the loop
-                client.execute_command(
-                    "VECTOR.ADD",
-                    "i",
-                    f"v{written}",
-                    "FP32",
-                    np.full(1024, written + 1, "<f4").tobytes(),
-                )
+        written = fill_the_disk(client)
         assert 50 < written < 1000
         for refused in (
             ("VECTOR.ADD", "i", "more", "FP32", bytes(4096)),
             ("VECTOR.ADD", "i", "v1", "FP32", bytes(4096)),
         ):
-            with pytest.raises(redis.ResponseError, match="^MISCONF"):
+            with pytest.raises(redis.ResponseError, match=r"^MISCONF"):
                 client.execute_command(*refused)
         # Reads go on, and see what they saw before.
         assert client.execute_command("VECTOR.CARD", "i") == written
@@ -284,8 +290,6 @@ def test_in_memory_nothing_touches_the_disk(tmp_path: Path) -> None:
 
 
 def test_expired_vectors_do_not_come_back_after_a_restart(tmp_path: Path) -> None:
-    from pyrope.testing.clock import ManualClock
-
     clock = ManualClock()
     for type_ in ("FLAT", "HNSW"):
         data = tmp_path / type_

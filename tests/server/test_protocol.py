@@ -7,6 +7,7 @@ import socket
 
 import hiredis
 import pytest
+
 from servers import RunningServer, encode, exchange, running_server
 
 
@@ -145,13 +146,16 @@ def test_quit_answers_what_came_before_it_and_closes(server: RunningServer) -> N
 
 
 def test_a_client_over_the_limit_is_told_so_and_closed() -> None:
-    with running_server(limits={"max_clients": 2}) as server:
-        with server.connect() as one, server.connect() as two:
-            for connection in (one, two):
-                exchange(connection, encode("PING"), replies=b"\r\n")
-            with server.connect() as third:
-                assert exchange(third, b"") == b"-ERR max number of clients reached\r\n"
-            assert exchange(one, encode("PING"), replies=b"\r\n") == b"+PONG\r\n"
+    with (
+        running_server(limits={"max_clients": 2}) as server,
+        server.connect() as one,
+        server.connect() as two,
+    ):
+        for connection in (one, two):
+            exchange(connection, encode("PING"), replies=b"\r\n")
+        with server.connect() as third:
+            assert exchange(third, b"") == b"-ERR max number of clients reached\r\n"
+        assert exchange(one, encode("PING"), replies=b"\r\n") == b"+PONG\r\n"
 
 
 def test_a_client_that_does_not_read_is_slowed_down_to_what_it_reads() -> None:
@@ -160,7 +164,7 @@ def test_a_client_that_does_not_read_is_slowed_down_to_what_it_reads() -> None:
         # Far more than the socket buffers of both sides hold: the server stops reading instead of
         # piling up replies, so that sending stalls...
         request = encode("ECHO", b"x" * 30_000)
-        connection.setblocking(False)
+        connection.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             while True:
                 connection.sendall(request)
@@ -169,7 +173,7 @@ def test_a_client_that_does_not_read_is_slowed_down_to_what_it_reads() -> None:
             # ... within the high water mark and one reply.
             assert int(stalled["obl"]) <= 4096 + 30_010
         # Once it reads, everything goes on.
-        connection.setblocking(True)
+        connection.settimeout(30)
         received = connection.recv(65536)
         assert received.startswith(b"$30000\r\nxxx")
     assert server.pyrope.server.counters.output_limit_disconnections_total == 0
@@ -199,7 +203,7 @@ def test_idle_and_slow_clients_are_closed(clock_server: RunningServer) -> None:
         with clock_server.client() as watcher:
             while True:
                 rows = {row["addr"]: row for row in watcher.client_list()}
-                row = rows["127.0.0.1:%d" % slow.getsockname()[1]]
+                row = rows[f"127.0.0.1:{slow.getsockname()[1]}"]
                 if int(row["qbuf"]):
                     break
             clock.advance(61)  # type: ignore[attr-defined]

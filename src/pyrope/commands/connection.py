@@ -134,7 +134,7 @@ def hello(context: Context, args: list[bytes]) -> Any:
     }
 
 
-# -- CLIENT -------------------------------------------------------------------------------------
+# -- CLIENT --------------------------------------------------------------------------------------
 
 
 def _checked_name(name: bytes) -> bytes:
@@ -252,9 +252,10 @@ def client_kill(context: Context, args: list[bytes]) -> Any:
     if len(args) % 2:
         raise CommandError("syntax error")
     for word, value in zip(args[2::2], args[3::2], strict=True):
-        skip_me, test = _kill_filter(context, word.upper(), value, skip_me)
-        if test is not None:
-            tests.append(test)
+        if word.upper() == b"SKIPME":
+            skip_me = _yes(value)
+        else:
+            tests.append(_kill_filter(context, word.upper(), value))
     killed = 0
     for client in _visible(context):
         if skip_me and client is context.client:
@@ -265,35 +266,31 @@ def client_kill(context: Context, args: list[bytes]) -> Any:
     return killed
 
 
-def _kill_filter(
-    context: Context, word: bytes, value: bytes, skip_me: bool
-) -> tuple[bool, Callable[[Client], bool] | None]:
+def _kill_filter(context: Context, word: bytes, value: bytes) -> Callable[[Client], bool]:
     match word:
         case b"ID":
             number = _client_number(value)
-            return skip_me, lambda client: client.id == number
+            return lambda client: client.id == number
         case b"ADDR":
             address = value.decode(errors="replace")
-            return skip_me, lambda client: client.address == address
+            return lambda client: client.address == address
         case b"LADDR":
             local = value.decode(errors="replace")
-            return skip_me, lambda client: client.local_address == local
+            return lambda client: client.local_address == local
         case b"USER":
             user = value.decode(errors="replace")
             if user not in ADMINISTRATORS:
                 raise CommandError(f"No such user '{user}'")
-            return skip_me, lambda client: client.user == user
+            return lambda client: client.user == user
         case b"TYPE":
             normal = _is_normal(value)
-            return skip_me, lambda client: normal
+            return lambda client: normal
         case b"MAXAGE":
             age = parse_integer(value)
             if age is None or age < 1:
                 raise CommandError("maxage is not an integer or out of range")
             oldest = context.server.clock.monotonic() - age
-            return skip_me, lambda client: client.connected_at <= oldest
-        case b"SKIPME":
-            return _yes(value), None
+            return lambda client: client.connected_at <= oldest
     raise CommandError("syntax error")
 
 
@@ -329,7 +326,7 @@ def client_no_touch(context: Context, args: list[bytes]) -> Any:
     return OK
 
 
-# -- DEBUG --------------------------------------------------------------------------------------
+# -- DEBUG ---------------------------------------------------------------------------------------
 
 
 def debug_sleep(context: Context, args: list[bytes]) -> Any:
@@ -358,12 +355,13 @@ _ADMIN = frozenset({"admin", "noscript", "loading", "stale"})
 _ADMIN_CATEGORIES = frozenset({"admin", "slow", "dangerous", "connection"})
 
 
-def _client_command(  # noqa: PLR0913 - a record of the table
+def _client_command(
     word: str,
     arity: int,
     handler: Any,
     summary: str,
     arguments: tuple[Argument, ...] = (),
+    *,
     admin: bool = False,
 ) -> Command:
     return Command(

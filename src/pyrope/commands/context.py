@@ -44,6 +44,12 @@ class Link(Protocol):
         ...
 
 
+class RequestShutdown(Protocol):
+    """Begins a clean stop of the server, with or without the saving of graphs."""
+
+    def __call__(self, *, save: bool) -> None: ...
+
+
 @dataclass(slots=True, eq=False)
 class Client:
     """State of one connection. Times are of the monotonic clock, in seconds.
@@ -83,7 +89,7 @@ class Server:
 
     Attributes:
         run_id: 40 hexadecimal digits that name this run of the server.
-        request_shutdown: begins a clean stop; True skips the saving of graphs.
+        request_shutdown: begins a clean stop.
     """
 
     settings: Settings
@@ -94,7 +100,7 @@ class Server:
     run_id: str
     started_at: float
     started_at_wall: float
-    request_shutdown: Callable[[bool], None]
+    request_shutdown: RequestShutdown
     counters: ServerCounters = field(default_factory=ServerCounters)
     clients: dict[int, Client] = field(default_factory=dict)
     listening: tuple[str, ...] = ()

@@ -29,10 +29,10 @@ _LATER = tuple(
     for word in ("NLIST", "NPROBE", "PQM", "EMBEDDER", "CACHE", "CACHETTL")
 )
 
-_CREATE_OPTIONS = OptionTable(
+CREATE_OPTIONS = OptionTable(
     "VECTOR.CREATE",
     (
-        Option("DIM", "dim", integer("DIM", 1, "dim"), type="integer"),
+        Option("DIM", "dim", integer("DIM", 1, "dim"), type="integer", optional=False),
         Option("METRIC", "metric", choice("METRIC", _METRICS), argument="COSINE|IP|L2"),
         Option("TYPE", "type", choice("TYPE", _TYPES), argument="FLAT|HNSW"),
         Option("M", "m", integer("M", 2, "m"), type="integer"),
@@ -55,7 +55,7 @@ def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
         raise CommandError(
             "invalid index name: 1 to 128 letters, digits, '_', '.' or '-' are expected"
         )
-    options = _CREATE_OPTIONS.parse(args, 2, context.server.settings.limits)
+    options = CREATE_OPTIONS.parse(args, 2, context.server.settings.limits)
     if_new = options.pop("if_new", False)
     if "dim" not in options:
         raise CommandError("DIM is missing: the dimension of the vectors is needed")
@@ -143,7 +143,7 @@ COMMANDS = (
         "VECTOR.CREATE", -4, create,
         "Creates an index. With NX, one that is there already with the same definition is fine.",
         GROUP, access=Access.EXCLUSIVE, flags=_WRITE | {"denyoom"}, categories=_WRITE_CATEGORIES,
-        has_index=True, arguments=(_INDEX, *_CREATE_OPTIONS.describe()), returns="OK",
+        has_index=True, arguments=(_INDEX, *CREATE_OPTIONS.describe()), returns="OK",
     ),
     Command(
         "VECTOR.ALTER", -4, alter, "Changes the defaults of an index.",

@@ -17,7 +17,7 @@ from pyrope.commands.spec import Command
 Section = Mapping[str, Any]
 
 REDIS_LEVEL = "8.0.6"
-"""The Redis whose manners are followed: client libraries look for it to decide what they may use."""
+"""The Redis whose manners are followed: client libraries decide by it what they may use."""
 
 
 def human(size: float) -> str:

@@ -24,6 +24,7 @@ class Option:
         key: what its value is stored under; options with the same key exclude one another.
         convert: makes the value out of the argument that follows; None for a word that stands
             alone (its value is `constant`).
+        optional: False for one that the command's handler insists on.
         unavailable: where given, the option is of the contract but its machinery is not built yet:
             using it is an error that says so.
     """
@@ -34,12 +35,15 @@ class Option:
     constant: Any = True
     type: str = "string"
     argument: str = ""
+    optional: bool = True
     unavailable: bool = False
 
     def describe(self) -> Argument:
         if self.convert is None:
             return Argument(self.token.lower(), "pure-token", token=self.token, optional=True)
-        return Argument(self.argument or self.key, self.type, token=self.token, optional=True)
+        return Argument(
+            self.argument or self.key, self.type, token=self.token, optional=self.optional
+        )
 
 
 class OptionTable:
@@ -88,8 +92,10 @@ class OptionTable:
         return found
 
     def describe(self) -> tuple[Argument, ...]:
-        """The available options as COMMAND DOCS shows them; those that exclude one another as one
-        choice."""
+        """The available options as COMMAND DOCS shows them.
+
+        Those that exclude one another are one choice.
+        """
         by_key: dict[str, list[Option]] = {}
         for option in self._options:
             if not option.unavailable:

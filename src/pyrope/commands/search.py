@@ -60,8 +60,8 @@ SEARCH_OPTIONS = (
     ),
     Option("WITHINFO", "with_info"),
 )
-_SEARCH_OPTIONS = OptionTable("VECTOR.SEARCH", SEARCH_OPTIONS)
-_MSEARCH_OPTIONS = OptionTable("VECTOR.MSEARCH", SEARCH_OPTIONS)
+SEARCH_TABLE = OptionTable("VECTOR.SEARCH", SEARCH_OPTIONS)
+MSEARCH_TABLE = OptionTable("VECTOR.MSEARCH", SEARCH_OPTIONS)
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 
@@ -128,8 +128,11 @@ def _microseconds(seconds: float) -> int:
 
 
 def _encode_hits(hits: Hits, options: Mapping[str, Any], protocol: int) -> bytes:
-    """Redis' shapes: an array of ids; with scores or attributes a flat array (RESP2: id, score,
-    attributes, ...) or a map from id to score, attributes, or [score, attributes] (RESP3)."""
+    """Hits in Redis' shapes.
+
+    An array of ids; with scores or attributes a flat array (RESP2: id, score, attributes, ...) or
+    a map from id to score, attributes, or [score, attributes] (RESP3).
+    """
     ids = hits.ids
     with_attributes = options.get("with_attributes", False)
     if not options.get("with_scores"):
@@ -181,7 +184,7 @@ def search(context: Context, args: list[bytes]) -> Pending:
     received_at = server.clock.monotonic()
     limits = server.settings.limits
     vector, position = parse_vector(args, 2, limits, element=True)
-    options = _SEARCH_OPTIONS.parse(args, position, limits) if position < len(args) else _NO_OPTIONS
+    options = SEARCH_TABLE.parse(args, position, limits) if position < len(args) else _NO_OPTIONS
     index = server.service.index(context.client.tenant, args[1])
     index.remove_expired()
     query = vector.resolve(index)
@@ -199,7 +202,7 @@ def msearch(context: Context, args: list[bytes]) -> Pending:
     blob = args[3]
     if not blob or len(blob) % 4:
         check_blob(blob)
-    options = _MSEARCH_OPTIONS.parse(args, 4, limits)
+    options = MSEARCH_TABLE.parse(args, 4, limits)
     index = server.service.index(context.client.tenant, args[1])
     size = 4 * index.spec.dim
     if len(blob) // size > limits.count:
@@ -228,13 +231,13 @@ COMMANDS = (
     Command(
         "VECTOR.SEARCH", -4, search, "Finds the vectors nearest to a vector.",
         GROUP, access=Access.READ, flags=_FLAGS, categories=_CATEGORIES, has_index=True,
-        arguments=(_INDEX, QUERY_ARGUMENT, *_SEARCH_OPTIONS.describe()),
+        arguments=(_INDEX, QUERY_ARGUMENT, *SEARCH_TABLE.describe()),
         complexity="O(log N) for HNSW, O(N) for FLAT and TRUTH", returns=_RETURNS,
     ),
     Command(
         "VECTOR.MSEARCH", -4, msearch, "Finds the vectors nearest to each of several vectors.",
         GROUP, access=Access.READ, flags=_FLAGS, categories=_CATEGORIES, has_index=True,
-        arguments=(_INDEX, Argument("blob", "string", "FP32"), *_MSEARCH_OPTIONS.describe()),
+        arguments=(_INDEX, Argument("blob", "string", "FP32"), *MSEARCH_TABLE.describe()),
         complexity="O(n log N) for HNSW, O(n·N) for FLAT and TRUTH",
         returns="array of n answers, each as VECTOR.SEARCH gives it",
     ),

@@ -31,7 +31,7 @@ def dbsize(context: Context, args: list[bytes]) -> int:
     return len(context.server.service.index_names(context.client.tenant))
 
 
-# -- persistence ----------------------------------------------------------------------------------
+# -- persistence ---------------------------------------------------------------------------------
 
 
 def save(context: Context, args: list[bytes]) -> Any:
@@ -68,12 +68,12 @@ def shutdown(context: Context, args: list[bytes]) -> Any:
     words = {arg.upper() for arg in args[1:]}
     if words - {b"NOSAVE", b"SAVE", b"NOW", b"FORCE"} or {b"SAVE", b"NOSAVE"} <= words:
         raise CommandError("syntax error")
-    context.server.request_shutdown(b"NOSAVE" in words)
+    context.server.request_shutdown(save=b"NOSAVE" not in words)
     # As in Redis, a shutdown that succeeds is answered by the closing of the connection.
     return Raw(b"")
 
 
-# -- CONFIG -----------------------------------------------------------------------------------------
+# -- CONFIG --------------------------------------------------------------------------------------
 
 
 def config_get(context: Context, args: list[bytes]) -> dict[str, str]:
@@ -110,7 +110,7 @@ def config_resetstat(context: Context, args: list[bytes]) -> Any:
     return OK
 
 
-# -- SLOWLOG ----------------------------------------------------------------------------------------
+# -- SLOWLOG -------------------------------------------------------------------------------------
 
 
 def slowlog_get(context: Context, args: list[bytes]) -> list[list[Any]]:
@@ -139,7 +139,7 @@ def slowlog_reset(context: Context, args: list[bytes]) -> Any:
     return OK
 
 
-# -- LATENCY ----------------------------------------------------------------------------------------
+# -- LATENCY -------------------------------------------------------------------------------------
 
 
 def _all_stats(context: Context) -> dict[str, CommandStats]:
@@ -176,7 +176,7 @@ def latency_reset(context: Context, args: list[bytes]) -> int:
     return cleared
 
 
-# -- MEMORY -----------------------------------------------------------------------------------------
+# -- MEMORY --------------------------------------------------------------------------------------
 
 
 def memory_usage(context: Context, args: list[bytes]) -> int | None:

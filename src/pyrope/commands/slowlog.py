@@ -38,7 +38,7 @@ class SlowLog:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(  # noqa: PLR0913 - an entry has these fields
+    def add(
         self,
         args: list[bytes],
         *,

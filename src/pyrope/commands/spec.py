@@ -1,4 +1,4 @@
-"""What a command is: one record that dispatch, COMMAND, COMMAND DOCS, ACL and the reference read."""
+"""What a command is: the record that dispatch, COMMAND DOCS, ACL and the reference read."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class VectorArgument:
     element: bytes | None = None
 
     def resolve(self, index: OpenIndex) -> bytes:
-        """The vector in bytes. Raises DimensionError, or CommandError for an id that is not there."""
+        """The vector in bytes. Raises DimensionError; CommandError for an unknown id."""
         if self.element is not None:
             vector = index.vector(self.element)
             if vector is None:

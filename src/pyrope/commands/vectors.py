@@ -95,7 +95,7 @@ def add(context: Context, args: list[bytes]) -> Pending:
     return Pending(write.future, _as_yes_no)
 
 
-# -- MADD -----------------------------------------------------------------------------------------
+# -- MADD ----------------------------------------------------------------------------------------
 
 
 def _counted(args: list[bytes], position: int, word: str) -> list[bytes]:
@@ -191,7 +191,7 @@ async def _madd(
     return await write.future
 
 
-# -- the others -----------------------------------------------------------------------------------
+# -- the others ----------------------------------------------------------------------------------
 
 _GET_OPTIONS = OptionTable(
     "VECTOR.GET",

@@ -138,7 +138,7 @@ class VectorIndex(Protocol):
         """Names of the fields of `SearchOptions` that this engine honours."""
         ...
 
-    # -- readers -------------------------------------------------------------------------------
+    # -- readers ----------------------------------------------------------------------------------
 
     def search(
         self, queries: Float32Matrix, k: int, options: SearchOptions, allowed: Mask | None = None
@@ -175,13 +175,13 @@ class VectorIndex(Protocol):
 
     def statistics(self) -> EngineStatistics: ...
 
-    # -- insert --------------------------------------------------------------------------------
+    # -- insert -----------------------------------------------------------------------------------
 
     def insert(self, part: PreparedUpsert) -> None:
         """Link one piece of what `prepare_upsert` returned (see there)."""
         ...
 
-    # -- writers -------------------------------------------------------------------------------
+    # -- writers ----------------------------------------------------------------------------------
 
     def prepare_upsert(self, slots: Slots, vectors: Float32Matrix) -> PreparedUpsert:
         """The first half of an upsert: everything but the slow part.

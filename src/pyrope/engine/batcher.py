@@ -94,7 +94,7 @@ class Batcher(Generic[R, A]):
         return bool(self._queued or self._running)
 
     def submit(self, request: R) -> None:
-        """Queue a request. It starts at the end of this turn of the loop, or when it is its turn."""
+        """Queue a request: it starts at the end of this turn of the loop, or when it can."""
         queue = self._queues.get(request.client)
         if queue is None:
             self._queues[request.client] = deque((request,))

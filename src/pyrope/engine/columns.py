@@ -106,7 +106,7 @@ class AttributeColumns:
         self._set_shape(slot, None)
         self._version += 1
 
-    # -- what the evaluator reads ---------------------------------------------------------------
+    # -- what the evaluator reads -----------------------------------------------------------------
 
     def presence(self, slots: int) -> Mask:
         """A new mask, shape (slots,): which slots have attributes at all, if only ``{}``."""
@@ -124,7 +124,7 @@ class AttributeColumns:
         """The code that stands for a string in every column, or -1 where no attribute is it."""
         return self._strings.find(text)
 
-    # -- change ---------------------------------------------------------------------------------
+    # -- change -----------------------------------------------------------------------------------
 
     def _put(self, name: str, slot: int, cell: Cell) -> None:
         column = self._columns.get(name)

@@ -136,7 +136,7 @@ class HnswIndex:
         label_locks = 65536 * 40
         return int(count * element + upper + lookup + places + label_locks)
 
-    # -- searching -----------------------------------------------------------------------------
+    # -- searching --------------------------------------------------------------------------------
 
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
@@ -271,7 +271,7 @@ class HnswIndex:
             self._widened_queries += widened
             self._fallback_queries += fallback
 
-    # -- writing -------------------------------------------------------------------------------
+    # -- writing ----------------------------------------------------------------------------------
 
     def prepare_upsert(self, slots: Slots, vectors: Float32Matrix) -> PreparedUpsert:
         if not len(slots):
@@ -355,7 +355,7 @@ class HnswIndex:
     def _new_graph(self) -> hnswlib.Index:
         return hnswlib.Index("l2" if self.metric is Metric.L2 else "ip", self.dim)
 
-    # -- files ---------------------------------------------------------------------------------
+    # -- files ------------------------------------------------------------------------------------
 
     def save(self, path: str) -> None:
         graph = self._room_for(0)

@@ -78,7 +78,7 @@ class Nodes:
         self.shared = np.concatenate([self.shared, more])
         self.node_of = np.concatenate([self.node_of, np.full(len(more), -1, np.int32)])
 
-    # -- changing ------------------------------------------------------------------------------
+    # -- changing ---------------------------------------------------------------------------------
 
     def own(self, slot: int) -> None:
         """Give a slot, which belongs to no node, the node of its own label."""
@@ -163,7 +163,7 @@ class Nodes:
         self.standing_count += standing - int(self.stands[label])
         self.stands[label] = standing
 
-    # -- asking --------------------------------------------------------------------------------
+    # -- asking -----------------------------------------------------------------------------------
 
     def owns(self, slot: int) -> bool:
         """Whether a slot, live or deleted, belongs to the node of its own label."""

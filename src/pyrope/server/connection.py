@@ -106,10 +106,10 @@ class Connection(asyncio.Protocol):
         self._depth = limits.pipeline_depth
         self._output_limit = limits.output_buffer_bytes
 
-    # -- asyncio ------------------------------------------------------------------------------------
+    # -- asyncio ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast(asyncio.Transport, transport)
+        self._transport = transport = cast("asyncio.Transport", transport)
         limits = self.server.settings.limits
         transport.set_write_buffer_limits(high=limits.output_high_water_bytes)
         admitted = self._admit(self, transport)
@@ -173,7 +173,7 @@ class Connection(asyncio.Protocol):
                 slot.cancel()
         self._closed(self)
 
-    # -- what commands and the server see (Link) ------------------------------------------------------
+    # -- what commands and the server see (Link) --------------------------------------------------
 
     def close_after_reply(self) -> None:
         """Run nothing more; close once everything answered so far has been sent."""
@@ -208,7 +208,7 @@ class Connection(asyncio.Protocol):
         self.close_after_reply()
         self._flush()
 
-    # -- running commands -------------------------------------------------------------------------------
+    # -- running commands -------------------------------------------------------------------------
 
     def _run_all(self, commands: list[list[bytes]]) -> None:
         for position, args in enumerate(commands):
@@ -235,7 +235,7 @@ class Connection(asyncio.Protocol):
             self._reading_paused = False
             self._transport.resume_reading()
 
-    def _run(self, args: list[bytes]) -> bool:
+    def _run(self, args: list[bytes]) -> bool:  # noqa: C901, PLR0912 - the hot path, in one piece
         """Run a command, or return False if it must wait."""
         if self._writing_paused or len(self._replies) >= self._depth:
             return False
@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol):
             partial(self._replied, slot, entry, args, began, render, self.client.protocol, muted)
         )
 
-    def _replied(  # noqa: PLR0913 - bound where the command was run
+    def _replied(
         self,
         slot: _Slot,
         entry: Entry,
@@ -350,7 +350,7 @@ class Connection(asyncio.Protocol):
         began: float,
         render: Callable[[Any, int], Any] | None,
         protocol: int,
-        muted: bool,
+        muted: bool,  # noqa: FBT001 - bound by position, like the rest
         future: asyncio.Future[Any],
     ) -> None:
         access = entry.access
@@ -404,7 +404,7 @@ class Connection(asyncio.Protocol):
                 max_len=self._slowlog.max_len,
             )
 
-    # -- replying -----------------------------------------------------------------------------------------
+    # -- replying ---------------------------------------------------------------------------------
 
     def _answer(self, data: bytes, before: str = "on") -> None:
         client = self.client
@@ -457,7 +457,7 @@ class Connection(asyncio.Protocol):
         if self._ending and not replies:
             transport.close()
 
-    # -- odds and ends --------------------------------------------------------------------------------------
+    # -- odds and ends ----------------------------------------------------------------------------
 
     def _limits_of(self, client: Client) -> ReaderLimits:
         if not client.authenticated:

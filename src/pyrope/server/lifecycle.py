@@ -88,8 +88,8 @@ class PyropeServer:
         """Have `wait_for_shutdown` return."""
         self._shutdown.set()
 
-    def _request_shutdown(self, without_saving: bool) -> None:
-        self._save_at_exit = not without_saving
+    def _request_shutdown(self, *, save: bool) -> None:
+        self._save_at_exit = save
         self._shutdown.set()
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

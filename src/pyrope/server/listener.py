@@ -72,11 +72,11 @@ class Listener:
         self._sweeper = asyncio.create_task(self._sweep(), name="idle-clients")
         return tuple(addresses)
 
-    async def stop(self, timeout: float) -> None:
+    async def stop(self, grace: float) -> None:
         """Accept nobody more, let commands under way be answered, close every connection.
 
         Args:
-            timeout: seconds after which connections are closed whatever they wait for.
+            grace: seconds after which connections are closed whatever they wait for.
         """
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -86,12 +86,12 @@ class Listener:
         for connection in list(self._connections):
             connection.drain()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._all_gone.wait(), timeout)
+            await asyncio.wait_for(self._all_gone.wait(), grace)
         for connection in list(self._connections):
             connection.kill()
         await self._all_gone.wait()
 
-    # -- listening ----------------------------------------------------------------------------------
+    # -- listening --------------------------------------------------------------------------------
 
     def _new_connection(self) -> Connection:
         return Connection(
@@ -131,7 +131,7 @@ class Listener:
         if path is not None:
             path.unlink(missing_ok=True)
 
-    # -- connections --------------------------------------------------------------------------------
+    # -- connections ------------------------------------------------------------------------------
 
     def _admit(self, connection: Connection, transport: asyncio.Transport) -> Client | PyropeError:
         server = self._server
@@ -227,7 +227,7 @@ def _addresses(raw: socket.socket | None, unixsocket: Path | None) -> tuple[bool
     peer, local = raw.getpeername(), raw.getsockname()
     host = ipaddress.ip_address(peer[0].partition("%")[0])
     mapped = getattr(host, "ipv4_mapped", None)
-    is_local = (mapped or host).is_loopback or peer[0] == local[0]
+    is_local = (mapped or host).is_loopback
     return is_local, f"{_bracketed(peer[0])}:{peer[1]}", f"{_bracketed(local[0])}:{local[1]}"
 
 

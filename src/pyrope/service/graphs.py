@@ -87,11 +87,11 @@ class GraphSaver:
             self.error = None
             for index in indexes:
                 if isinstance(index.engine, GraphIndex) and index.unsaved_changes:
-                    await self._save(index, at_exit)
+                    await self._save(index, at_exit=at_exit)
             if self.error is None:
                 self.last_save_at = self._clock.wall()
 
-    async def _save(self, index: OpenIndex, at_exit: bool) -> None:
+    async def _save(self, index: OpenIndex, *, at_exit: bool) -> None:
         path = self._store.graph_path(index.spec.uid)
         engine = index.engine
         if path is None or not isinstance(engine, GraphIndex):

@@ -21,7 +21,7 @@ class IdMap:
     Slots are given out by `allocate` before a write is committed and bound to an id by `bind` after
     it; in between they belong to the writer alone. An update gives an id another slot, because a
     row that committed state refers to is never overwritten (docs/storage.md). What stays with an id
-    for its life is its *entry*, which `scan` walks over: nothing that is there throughout is missed.
+    for its life is its *entry*, which `scan` walks over: what is there throughout is not missed.
 
     Args:
         encode: makes the form of an id that replies are assembled from.

@@ -242,7 +242,7 @@ class OpenIndex:
             slots = self.state.take_expired(now_ms, self._writer.touched)
             if slots:
                 self._services.counters().vectors_expired_total += len(slots)
-                self._services.spawn(self._writer.delete_expired(slots))
+                self._writer.delete_expired(slots)
 
     # -- rebuilding -------------------------------------------------------------------------------
 
@@ -316,13 +316,20 @@ class OpenIndex:
         await self._writer.drain()
 
     async def close(self) -> None:
-        """Refuse what waits, and wait for what runs. The index is not used after this."""
+        """Refuse what waits, wait for what runs, and give the memory back.
+
+        The index is not used after this.
+        """
         error = NoIndexError(f"the index '{self.spec.name}' has been dropped")
         self.batcher.fail_queued(error)
         self._writer.fail_queued(error)
         await self.drain()
+        if self._rebuild is not None:
+            await asyncio.wait([self._rebuild])
         await self.gate.enter_exclusive()
-        self.gate.leave_exclusive()
+        # Not left to the garbage collector, which may take its time: a graph is large, and a mapped
+        # file holds a descriptor.
+        del self.engine, self.vectors
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

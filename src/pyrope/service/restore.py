@@ -1,4 +1,4 @@
-"""Bringing an index back: records, rows, and a graph that is loaded and caught up, or built anew."""
+"""Bringing an index back: records, rows, and a graph that is loaded or built anew."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pyrope.service.graphs import graph_meta
 from pyrope.service.index import IndexServices, OpenIndex
 from pyrope.service.linking import link_all
 from pyrope.storage.codec import damaged_rows
-from pyrope.storage.graph_file import SavedGraph, load_graph_meta, verify_graph
+from pyrope.storage.graph_file import load_graph_meta, verify_graph
 from pyrope.storage.store import RecordColumns, Store
 from pyrope.storage.vector_file import VectorFile
 from pyrope.types import IndexSpec, IndexType, Slots
@@ -79,21 +79,23 @@ def _load_graph(
     Where there is no graph that can be used: an empty engine, all slots, and 0.
     """
     saved = load_graph_meta(path)
-    expected = graph_meta(spec, columns.sequence, index.state.ids.slot_count)
-    reason = saved if isinstance(saved, str) else verify_graph(saved, expected)
-    if reason is None:
-        assert isinstance(saved, SavedGraph)
-        try:
-            engine, missing = load_engine(spec, vectors, str(saved.file), live)
-        except (DamagedIndexError, OSError) as error:
-            reason = f"damaged: {error}"
-        else:
-            return engine, missing, saved.meta.sequence
+    if isinstance(saved, str):
+        reason: str | None = saved
+    else:
+        expected = graph_meta(spec, columns.sequence, index.state.ids.slot_count)
+        reason = verify_graph(saved, expected)
+        if reason is None:
+            try:
+                engine, missing = load_engine(spec, vectors, str(saved.file), live)
+            except (DamagedIndexError, OSError) as error:
+                reason = f"damaged: {error}"
+            else:
+                return engine, missing, saved.meta.sequence
     _log.warning("graph is built anew", index=spec.name, reason=reason, vectors=len(live))
     return index.engine, live, 0
 
 
-async def _link(  # noqa: PLR0913 - everything that the progress line tells
+async def _link(
     engine: VectorIndex,
     slots: Slots,
     vectors: VectorFile,

@@ -132,6 +132,8 @@ class Service:
             if save_graphs and not self.loading:
                 await self._saver.save(self.indexes(), at_exit=True)
             await self._saver.stop()
+        for index in self.indexes():
+            await index.close()
         self._indexes.clear()
         await self._storage.run(self._store.close)
         self._store = None
@@ -179,7 +181,7 @@ class Service:
                     self._spawn(saver.save(due))
             self._disk_bytes = await self._storage.run(self._opened().disk_bytes)
 
-    # -- what there is ------------------------------------------------------------------------------
+    # -- what there is ----------------------------------------------------------------------------
 
     def indexes(self) -> list[OpenIndex]:
         return list(self._indexes.values())
@@ -223,7 +225,7 @@ class Service:
             raise RuntimeError("the service has not been started")
         return self._saver
 
-    # -- admission ----------------------------------------------------------------------------------
+    # -- admission --------------------------------------------------------------------------------
 
     def admit_write(self, added_bytes: int) -> None:
         """Raises OutOfMemoryError when `added_bytes` more would exceed maxmemory."""
@@ -231,7 +233,7 @@ class Service:
         if limit and self.memory_bytes + added_bytes > limit:
             raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
-    # -- changing what there is ---------------------------------------------------------------------
+    # -- changing what there is -------------------------------------------------------------------
 
     async def create_index(
         self, tenant: str, definition: IndexDefinition, *, if_new: bool = False
@@ -331,7 +333,7 @@ class Service:
         """Run something slow in a thread of the engine's executor."""
         return self._executor.run(function, *args)
 
-    # -- within -------------------------------------------------------------------------------------
+    # -- within -----------------------------------------------------------------------------------
 
     def _opened(self) -> Store:
         if self._store is None:

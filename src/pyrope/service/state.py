@@ -137,11 +137,10 @@ class IndexState:
                 continue
             # An id is there twice if the server stopped between the expiry of the older one and
             # its removal from the disk, and the id had been added again.
-            other = newest.get(id_)
-            if other is not None:
-                older, row = sorted((other, row), key=sequences.__getitem__)
+            other = newest.setdefault(id_, row)
+            if other != row:
+                older, newest[id_] = sorted((other, row), key=sequences.__getitem__)
                 unclaimed.append(slots[older])
-            newest[id_] = row
         self.ids.restore(newest, (slots[row] for row in newest.values()), reserved=unclaimed)
         for id_, row in newest.items():
             if raw := columns.attributes[row]:

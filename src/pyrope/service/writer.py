@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -79,7 +80,7 @@ class IndexWriter:
         counters: asked each time, as they may be replaced.
     """
 
-    def __init__(  # noqa: PLR0913 - what a write passes through
+    def __init__(
         self,
         uid: int,
         name: str,
@@ -104,6 +105,7 @@ class IndexWriter:
         self._queue = WriteQueue()
         self._task: asyncio.Task[None] | None = None
         self._applying: asyncio.Task[None] | None = None
+        self._expiring: set[asyncio.Task[None]] = set()
         self._touched: set[bytes] = set()
         self._unreclaimed: list[int] = []
 
@@ -137,12 +139,17 @@ class IndexWriter:
         self._queue.fail(error)
 
     async def drain(self) -> None:
-        """Return once every write that was queued is through."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        """Return once everything that was queued is through, and what has expired is deleted."""
+        while under_way := self._expiring | ({self._task} if self._task is not None else set()):
+            await asyncio.wait(under_way)
 
-    async def delete_expired(self, slots: list[int]) -> None:
+    def delete_expired(self, slots: list[int]) -> None:
         """Take slots that no id leads to any more out of the engine, and then off the disk."""
+        task = self._spawn(self._delete_expired(slots))
+        self._expiring.add(task)
+        task.add_done_callback(self._expiring.discard)
+
+    async def _delete_expired(self, slots: list[int]) -> None:
         target = self._target
         await target.gate.enter_exclusive()
         try:
@@ -193,7 +200,7 @@ class IndexWriter:
             batch = await self._commit(made) if made.changes_anything else None
             await self._applied()
         except MisconfError as error:
-            _refuse(writes, lambda: MisconfError(error.message))
+            _refuse(writes, partial(MisconfError, error.message))
             self._touched -= ids
         except BaseException as error:
             self._failed(writes, error)
@@ -292,7 +299,7 @@ class IndexWriter:
             f"the write was interrupted ({type(error).__name__}); whether it took place shows "
             "after a restart"
         )
-        _refuse(writes, lambda: PyropeError(message))
+        _refuse(writes, partial(PyropeError, message))
         _log.error("a write failed after it was accepted", index=self._name, exc_info=error)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -130,7 +131,7 @@ class WriteQueue:
             if not write.future.done():
                 write.future.set_exception(error)
 
-    def take(self, max_vectors: int, busy: Set[bytes]) -> list[Write]:
+    def take(self, max_vectors: int, busy: AbstractSet[bytes]) -> list[Write]:
         """The writes of the next batch: distinct ids, about `max_vectors` vectors at the most.
 
         Writes whose client has gone are dropped. Nothing behind a write that names an id in `busy`

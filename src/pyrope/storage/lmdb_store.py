@@ -109,7 +109,7 @@ class LmdbStore:
         except (OSError, lmdb.Error) as error:
             raise StorageError(f"the data directory {data_dir} cannot be used: {error}") from error
 
-    # -- reading ---------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------
 
     def indexes(self) -> list[tuple[int, bytes]]:
         with _reading(), self._env.begin(db=self._databases.catalogue) as txn:
@@ -152,7 +152,7 @@ class LmdbStore:
                     continue  # a graph that was replaced, or an index dropped, meanwhile
         return total
 
-    # -- writing ---------------------------------------------------------------------------------
+    # -- writing ----------------------------------------------------------------------------------
 
     def next_uid(self) -> int:
         if not self._uids:
@@ -204,7 +204,7 @@ class LmdbStore:
             os.close(self._lock)
             self._lock = -1
 
-    # -- inside ----------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------
 
     def _transact(self, write: Callable[[lmdb.Transaction[bytes]], None]) -> None:
         """Run `write` in a transaction and commit it; again with a larger map where it is full."""

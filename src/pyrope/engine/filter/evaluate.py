@@ -95,7 +95,7 @@ class _Evaluation:
         function: Callable[..., Truth | Number] = _NUMERIC[operator]
         return function(self.number(left), self.number(right))
 
-    # -- which slots can match at all -----------------------------------------------------------
+    # -- which slots can match at all -------------------------------------------------------------
 
     def exclude_all(self) -> None:
         self.eligible[:] = False
@@ -107,7 +107,7 @@ class _Evaluation:
             allowed |= kinds == kind
         self.eligible &= allowed
 
-    # -- an operand as what its operator wants --------------------------------------------------
+    # -- an operand as what its operator wants ----------------------------------------------------
 
     def view(self, selector: Selector) -> FieldView:
         view = self.columns.field(selector.name, self.slots)

@@ -1,0 +1,5 @@
+"""``python -m pyrope.commands`` prints the command reference."""
+
+from pyrope.commands.reference import main
+
+main()
