@@ -52,6 +52,8 @@ from pyrope.types import Float32Matrix, Mask, Metric, Slots
 _SEED = 100
 # The search threads that have a list of visited nodes each, for the estimate of memory.
 _VISITED_LISTS = 3
+# Squared norms of queries that need not be made unit vectors: what float32 loses is below 1e-7.
+_ORDINARY = (0.25, 4.0)
 _UNREACHABLE = "contiguous 2D array"
 # Saved unit vectors may differ from those made now by a rounding, on another machine.
 _UNIT_TOLERANCE = 1e-6
@@ -147,6 +149,10 @@ class HnswIndex:
     def search(
         self, queries: Float32Matrix, k: int, options: SearchOptions, allowed: Mask | None = None
     ) -> Neighbours:
+        if allowed is None:
+            plain = self._search_plain(queries, k, options.ef or self.ef)
+            if plain is not None:
+                return plain
         part = self._table.taking_part(allowed)
         matches = len(self._table) if allowed is None else int(np.count_nonzero(part))
         width = min(k, matches)
@@ -197,6 +203,46 @@ class HnswIndex:
             found.slots[left], found.scores[left] = scanned.slots, scanned.scores
         if self.metric is Metric.IP:
             self._rescore(queries, found)
+        return found
+
+    def _search_plain(self, queries: Float32Matrix, k: int, ef: int) -> Neighbours | None:
+        """The usual search, in one native call and few others: each takes the GIL anew.
+
+        None where it is not the usual one: there are tombstones, a query's norm is far from 1, a
+        scan costs less, a beam found too few.
+        """
+        graph, nodes, count = self._graph, self._nodes, len(self._table)
+        width, beam = min(k, count), min(max(ef, k), nodes.known_count)
+        if (
+            graph is None
+            or self.metric is Metric.IP
+            or nodes.standing_count < nodes.known_count
+            or width > beam
+            or beam_cost(beam, len(queries)) >= scan_cost(count, count, len(queries))
+        ):
+            return None
+        norms = None
+        if self.metric is Metric.COSINE:
+            squares = np.einsum("ij,ij->i", queries, queries)
+            if not ((squares > _ORDINARY[0]) & (squares < _ORDINARY[1])).all():
+                return None
+            norms = np.sqrt(squares)[:, None]
+        try:
+            labels, distances = graph.knn_query(queries, k=beam, num_threads=1)
+        except RuntimeError as error:
+            if _UNREACHABLE not in str(error):
+                raise
+            return None
+        self._count(graph=len(queries))
+        distances = distances[:, :width]
+        if norms is None:
+            scores = self._scores(distances)
+        else:
+            # The order does not depend on a query's norm, so that only the score is divided by it.
+            scores = np.clip((1 - distances) / norms, -1, 1)
+        found = Neighbours(labels.view(np.int64)[:, :width], scores)
+        if nodes.guests and nodes.shared[found.slots].any():
+            self._fill_members(found, np.arange(len(queries)), self._table.taking_part(None))
         return found
 
     def _beams(

@@ -92,7 +92,9 @@ class OpenIndex:
             run=services.executor.run,
             work=self._search_batch,
             deliver=self._deliver,
-            parallel=services.executor.threads,
+            # Of a graph, one batch runs in each thread and one is ready for it, so that no thread
+            # waits for the loop. A scan gains more from larger batches.
+            parallel=services.executor.threads * (2 if graph else 1),
             batch_max=services.batch_max,
         )
         self._rebuild: asyncio.Task[None] | None = None
