@@ -29,7 +29,6 @@ OUTSIDE_THE_FLOORS = {"testing"}
 HOMES = {
     "click": {"cli", "config.__main__"},
     "faiss": {"engine"},
-    "hiredis": {"resp"},
     "hnswlib": {"engine"},
     "lmdb": {"storage"},
     "pydantic": {"config"},
