@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 
 import hiredis
 import pytest
@@ -221,3 +222,107 @@ def close_silent(server: RunningServer) -> None:
         server.pyrope._listener.close_silent()
 
     server.run(close())
+
+
+@pytest.mark.parametrize(
+    ("words", "answered"),
+    [
+        # As Redis answers them.
+        ("SKIP OFF", ""),
+        ("OFF SKIP ON", "OK 1 2"),
+        ("SKIP SKIP", "2"),
+        ("SKIP ON", "OK 1 2"),
+    ],
+)
+def test_the_ways_of_silencing_replies_combine_as_in_redis(
+    server: RunningServer, words: str, answered: str
+) -> None:
+    with server.connect() as connection:
+        sent = b"".join(encode("CLIENT", "REPLY", word) for word in words.split())
+        received = exchange(
+            connection, sent + encode("ECHO", 1) + encode("ECHO", 2) + encode("QUIT")
+        )
+    told = [line.lstrip(b"+") for line in received.split(b"\r\n") if not line.startswith(b"$")]
+    last = "" if words.endswith("OFF") else " OK"
+    assert b" ".join(told).decode().rstrip() == (answered + last).strip()
+
+
+def test_a_connection_that_is_reset_before_it_is_accepted_leaves_nothing(
+    server: RunningServer,
+) -> None:
+    for _ in range(50):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.connect(("127.0.0.1", server.port))
+        connection.close()
+    with server.client() as client:
+        while client.info("stats")["total_connections_received"] < 50:
+            client.ping()
+        while len(server.pyrope._listener._connections) > 1:
+            client.ping()
+
+
+def test_a_client_that_goes_away_during_a_long_command_does_no_harm(
+    server: RunningServer,
+) -> None:
+    with server.client() as client:
+        with server.connect() as connection:
+            connection.sendall(encode("DEBUG", "SLEEP", "0.05") + encode("PING"))
+            while len(client.client_list()) < 2:
+                client.ping()
+        sleeping = client.connection_pool.get_connection()
+        sleeping.send_command("DEBUG", "SLEEP", "0.1")
+        assert sleeping.read_response() == b"OK"
+        client.connection_pool.release(sleeping)
+
+
+def test_a_web_page_cannot_make_a_browser_run_commands(server: RunningServer) -> None:
+    with server.connect() as connection:
+        sent = b"POST / HTTP/1.1\r\nHost: x\r\n\r\nVECTOR.CREATE pwn DIM 3\r\n"
+        with contextlib.suppress(ConnectionError):
+            assert exchange(connection, sent) == b""
+    with server.client() as client:
+        assert client.execute_command("VECTOR.LIST") == []
+
+
+def test_a_long_pipeline_lets_others_have_their_turn(server: RunningServer) -> None:
+    with server.connect() as connection, server.connect() as other:
+        exchange(other, encode("PING"), replies=b"\r\n")
+        connection.sendall(encode("INFO", "server") * 3000 + encode("ECHO", "end"))
+        other.sendall(encode("PING"))
+        assert other.recv(100) == b"+PONG\r\n"
+        count = int(server.pyrope.server.commands[b"INFO"].stats.calls)
+        assert count < 3000
+        exchange(connection, b"", replies=b"end\r\n")
+
+
+def test_a_ready_reply_does_not_wait_for_a_slow_command_behind_it(server: RunningServer) -> None:
+    with server.connect() as connection:
+        exchange(connection, encode("VECTOR.CREATE", "i", "DIM", 1), replies=b"\r\n")
+        sent = (
+            encode("VECTOR.ADD", "i", "a", "VALUES", 1, 1)
+            + encode("VECTOR.CARD", "i")
+            + encode("DEBUG", "SLEEP", "30")
+        )
+        assert exchange(connection, sent, replies=b":1\r\n:1\r\n") == b":1\r\n:1\r\n"
+
+
+def test_commands_behind_a_shutdown_are_not_run() -> None:
+    with running_server() as server, server.connect() as connection:
+        sent = encode("SHUTDOWN") + encode("VECTOR.CREATE", "i", "DIM", 1)
+        assert exchange(connection, sent) == b""
+
+
+def test_a_client_is_not_called_slow_while_the_server_does_not_read(
+    clock_server: RunningServer,
+) -> None:
+    with clock_server.connect() as connection, clock_server.client() as watcher:
+        exchange(connection, encode("PING"), replies=b"\r\n")
+        connection.sendall(
+            encode("DEBUG", "SLEEP", "0.3") + encode("VECTOR.LIST") + b"*1\r\n$4\r\n"
+        )
+        while not any(row["cmd"] == "debug|sleep" for row in watcher.client_list()):
+            watcher.ping()
+        clock_server._clock.advance(70)  # type: ignore[attr-defined]
+        close_silent(clock_server)
+        assert exchange(connection, b"PING\r\n", replies=b"+PONG\r\n") == b"+OK\r\n*0\r\n+PONG\r\n"

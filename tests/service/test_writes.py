@@ -71,7 +71,7 @@ async def test_a_write_whose_client_has_gone_is_dropped() -> None:
 
 
 async def test_an_update_takes_a_new_slot_and_leaves_the_old_one() -> None:
-    made = plan([put(b"a", b"b")], stored(a=0))
+    made = await plan([put(b"a", b"b")], stored(a=0))
     assert [(record.id, record.slot) for record in made.puts] == [(b"a", 1), (b"b", 2)]
     assert [record.sequence for record in made.puts] == [101, 102]
     assert made.left == [0]
@@ -85,14 +85,14 @@ async def test_conditions_are_decided_against_the_settled_state() -> None:
         put(b"b", condition=Condition.IF_THERE),
         put(b"c", condition=Condition.IF_NEW),
     ]
-    made = plan(writes, stored(a=0))
+    made = await plan(writes, stored(a=0))
     assert [answer for _, answer, _ in made.answers] == [None, None, 1]
     assert [record.id for record in made.puts] == [b"c"]
 
 
 async def test_removals_and_attributes_of_ids_that_are_not_there_change_nothing() -> None:
     attributes = Attributes(b"{}", {})
-    made = plan(
+    made = await plan(
         [RemoveVectors([b"x", b"x"], future()), ReplaceAttributes((b"y",), attributes, future())],
         stored(a=0),
     )
@@ -101,7 +101,7 @@ async def test_removals_and_attributes_of_ids_that_are_not_there_change_nothing(
 
 
 async def test_a_removed_id_is_counted_once() -> None:
-    made = plan([RemoveVectors([b"a", b"a"], future())], stored(a=0))
+    made = await plan([RemoveVectors([b"a", b"a"], future())], stored(a=0))
     assert made.removed == [b"a"]
     assert made.left == [0]
     assert made.answers[0][1] == 1

@@ -9,16 +9,17 @@ from collections.abc import Callable
 from typing import Any
 
 from pyrope import __version__
-from pyrope.commands.context import Client, Context
-from pyrope.commands.options import parse_float, parse_integer
+from pyrope.commands.context import REPLY_OFF, REPLY_SKIP_NEXT, Client, Context
+from pyrope.commands.options import parse_float, parse_integer, quoted
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.errors import CommandError, NoAuthError, NoProtoError, WrongPassError
-from pyrope.resp.values import OK, PONG, SimpleString, Verbatim
+from pyrope.resp.values import OK, PONG, Raw, SimpleString, Verbatim
 
 GROUP = "connection"
 ADMINISTRATORS = frozenset({"default", "admin"})
 # Redis: printable ASCII without the space, so that CLIENT LIST stays parseable.
 _PRINTABLE = re.compile(rb"[!-~]*")
+_NAME_BYTES_MAX = 256
 _LIBRARY_FIELDS = {b"LIB-NAME": "library_name", b"LIB-VER": "library_version"}
 
 
@@ -43,7 +44,7 @@ def reset(context: Context, args: list[bytes]) -> Any:
     client.name = b""
     client.user = client.tenant = "default"
     client.authenticated = context.server.settings.admin_password is None
-    client.reply = "on"
+    client.quiet = 0
     client.no_evict = client.no_touch = False
     return SimpleString("RESET")
 
@@ -60,7 +61,7 @@ def select(context: Context, args: list[bytes]) -> Any:
 def _authenticate(context: Context, user: bytes, password: bytes) -> None:
     """Bind the client to a user, or raise WrongPassError and leave it as it was."""
     secret = context.server.settings.admin_password
-    known = user.decode(errors="replace") in ADMINISTRATORS
+    known = quoted(user) in ADMINISTRATORS
     if secret is None:
         # As in Redis, the default user has no password and lets any pass.
         right = known
@@ -110,7 +111,7 @@ def hello(context: Context, args: list[bytes]) -> Any:
             name = _checked_name(args[position + 1])
             position += 2
         else:
-            option = args[position].decode(errors="replace")
+            option = quoted(args[position])
             raise CommandError(f"Syntax error in HELLO option '{option}'")
     if credentials is not None:
         _authenticate(context, *credentials)
@@ -138,6 +139,8 @@ def hello(context: Context, args: list[bytes]) -> Any:
 
 
 def _checked_name(name: bytes) -> bytes:
+    if len(name) > _NAME_BYTES_MAX:
+        raise CommandError(f"Client names have at most {_NAME_BYTES_MAX} bytes.")
     if not _PRINTABLE.fullmatch(name):
         raise CommandError("Client names cannot contain spaces, newlines or special characters.")
     return name
@@ -159,9 +162,9 @@ def client_setname(context: Context, args: list[bytes]) -> Any:
 def client_setinfo(context: Context, args: list[bytes]) -> Any:
     attribute = _LIBRARY_FIELDS.get(args[2].upper())
     if attribute is None:
-        option = args[2].decode(errors="replace")
+        option = quoted(args[2])
         raise CommandError(f"Unrecognized option '{option}'")
-    if not _PRINTABLE.fullmatch(args[3]):
+    if len(args[3]) > _NAME_BYTES_MAX or not _PRINTABLE.fullmatch(args[3]):
         word = args[2].lower().decode()
         raise CommandError(f"{word} cannot contain spaces, newlines or special characters.")
     setattr(context.client, attribute, args[3])
@@ -228,7 +231,7 @@ def _client_number(raw: bytes) -> int:
 def _is_normal(raw: bytes) -> bool:
     kind = raw.lower()
     if kind not in (b"normal", b"master", b"slave", b"replica", b"pubsub"):
-        raise CommandError(f"Unknown client type '{raw.decode(errors='replace')}'")
+        raise CommandError(f"Unknown client type '{quoted(raw)}'")
     return kind == b"normal"
 
 
@@ -241,7 +244,7 @@ def _yes(raw: bytes) -> bool:
 
 def client_kill(context: Context, args: list[bytes]) -> Any:
     if len(args) == 3:
-        address = args[2].decode(errors="replace")
+        address = quoted(args[2])
         for client in _visible(context):
             if client.address == address:
                 _kill(context, client)
@@ -272,13 +275,13 @@ def _kill_filter(context: Context, word: bytes, value: bytes) -> Callable[[Clien
             number = _client_number(value)
             return lambda client: client.id == number
         case b"ADDR":
-            address = value.decode(errors="replace")
+            address = quoted(value)
             return lambda client: client.address == address
         case b"LADDR":
-            local = value.decode(errors="replace")
+            local = quoted(value)
             return lambda client: client.local_address == local
         case b"USER":
-            user = value.decode(errors="replace")
+            user = quoted(value)
             if user not in ADMINISTRATORS:
                 raise CommandError(f"No such user '{user}'")
             return lambda client: client.user == user
@@ -305,8 +308,15 @@ def client_reply(context: Context, args: list[bytes]) -> Any:
     word = args[2].upper()
     if word not in (b"ON", b"OFF", b"SKIP"):
         raise CommandError("syntax error")
-    context.client.reply = word.decode().lower()
-    return OK
+    client = context.client
+    if word == b"ON":
+        client.quiet = 0
+    elif word == b"OFF":
+        client.quiet |= REPLY_OFF
+    elif not client.quiet & REPLY_OFF:
+        client.quiet |= REPLY_SKIP_NEXT
+    # Redis does not answer OFF and SKIP themselves.
+    return OK if word == b"ON" else Raw(b"")
 
 
 def _switch(raw: bytes) -> bool:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from pyrope.commands.spec import Command
 
 
+REPLY_OFF, REPLY_SKIP, REPLY_SKIP_NEXT = 1, 2, 4
+
+
 class Link(Protocol):
     """What a command may do to the connection it came by."""
 
@@ -59,7 +62,8 @@ class Client:
         is_local: it comes from this host.
         user: who it has authenticated as.
         tenant: whose indexes it sees.
-        reply: "on", "off", or "skip" (the next reply is not sent).
+        quiet: what CLIENT REPLY has asked for: any of `REPLY_OFF`, `REPLY_SKIP` (this reply is not
+            sent) and `REPLY_SKIP_NEXT`.
     """
 
     id: int
@@ -77,7 +81,7 @@ class Client:
     user: str = "default"
     tenant: str = "default"
     authenticated: bool = False
-    reply: str = "on"
+    quiet: int = 0
     no_evict: bool = False
     no_touch: bool = False
     last_command: str = "NULL"

@@ -50,7 +50,7 @@ _ALTER_OPTIONS = OptionTable(
 
 
 def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
-    name = args[1].decode(errors="replace")
+    name = args[1][:256].decode(errors="replace")
     if not INDEX_NAME.fullmatch(name):
         raise CommandError(
             "invalid index name: 1 to 128 letters, digits, '_', '.' or '-' are expected"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from typing import Any
 
 from pyrope.commands.context import Context
+from pyrope.commands.globs import matches
+from pyrope.commands.options import quoted
 from pyrope.commands.spec import Argument, Command
 from pyrope.errors import CommandError
 from pyrope.resp.values import SetReply, SimpleString
@@ -31,7 +32,7 @@ def find(table: Mapping[bytes, Command], name: bytes) -> Command | None:
     command = table.get(parent)
     if command is None or not child:
         return command
-    return command.subcommands.get(child.decode(errors="replace"))
+    return command.subcommands.get(quoted(child))
 
 
 def every(table: Mapping[bytes, Command]) -> Iterator[Command]:
@@ -46,7 +47,7 @@ def _flag_set(words: Any) -> SetReply:
 
 def describe(command: Command) -> list[Any]:
     """The ten fields of COMMAND INFO."""
-    key = int(command.has_index)
+    key = int(command.has_index) * (1 + command.name.count("|"))
     flags = set(command.flags)
     specifications: list[Any] = []
     if command.has_index:
@@ -54,7 +55,7 @@ def describe(command: Command) -> list[Any]:
         specifications.append(
             {
                 "flags": _flag_set({access, "access"} | ({"update"} if access == "RW" else set())),
-                "begin_search": {"type": "index", "spec": {"index": 1}},
+                "begin_search": {"type": "index", "spec": {"index": key}},
                 "find_keys": {"type": "range", "spec": {"lastkey": 0, "keystep": 1, "limit": 0}},
             }
         )
@@ -144,9 +145,9 @@ def command_list(context: Context, args: list[bytes]) -> list[str]:
     if len(args) > 2:
         if len(args) != 5 or args[2].upper() != b"FILTERBY":
             raise CommandError("syntax error")
-        word, wanted = args[3].upper(), args[4].decode(errors="replace").lower()
+        word, wanted = args[3].upper(), quoted(args[4]).lower()
         if word == b"PATTERN":
-            commands = [each for each in commands if fnmatchcase(each.display_name, wanted)]
+            commands = [each for each in commands if matches(args[4].lower(), each.display_name)]
         elif word == b"ACLCAT":
             commands = [each for each in commands if wanted in each.categories]
         elif word == b"MODULE":
@@ -181,9 +182,9 @@ def acl_cat(context: Context, args: list[bytes]) -> list[str]:
         raise CommandError("wrong number of arguments for 'acl|cat' command")
     if len(args) == 2:
         return list(CATEGORIES)
-    category = args[2].decode(errors="replace").lower()
+    category = quoted(args[2]).lower()
     if category not in CATEGORIES:
-        raise CommandError(f"Unknown category '{args[2].decode(errors='replace')}'")
+        raise CommandError(f"Unknown category '{quoted(args[2])}'")
     return [
         each.display_name for each in every(context.server.commands) if category in each.categories
     ]

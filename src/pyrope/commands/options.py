@@ -117,6 +117,11 @@ class OptionTable:
         return tuple(option.token for option in self._options if option.unavailable)
 
 
+def quoted(raw: bytes) -> str:
+    """An argument as an error shows it: its beginning, whatever its length."""
+    return raw[:128].decode(errors="replace")
+
+
 def parse_integer(raw: bytes) -> int | None:
     """A 64-bit integer, or None. Forms that only Python knows (``1_0``, spaces) are refused."""
     if len(raw) > 20 or not (raw[1:] if raw[:1] == b"-" else raw).isdigit():

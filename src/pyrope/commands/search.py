@@ -15,7 +15,7 @@ from pyrope.commands.vector_argument import QUERY_ARGUMENT, check_blob, check_ro
 from pyrope.config import LimitSettings
 from pyrope.engine.base import SearchOptions
 from pyrope.engine.filter import Filter, compile_filter
-from pyrope.errors import CommandError, DimensionError
+from pyrope.errors import CommandError
 from pyrope.resp.values import Raw
 from pyrope.resp.writer import encode, encode_bulk, encode_scores
 from pyrope.service.index import OpenIndex
@@ -205,11 +205,14 @@ def msearch(context: Context, args: list[bytes]) -> Pending:
     options = MSEARCH_TABLE.parse(args, 4, limits)
     index = server.service.index(context.client.tenant, args[1])
     size = 4 * index.spec.dim
-    if len(blob) // size > limits.count:
-        raise DimensionError(
-            f"{len(blob) // size} vectors exceed the limit of {limits.count} in one command"
+    hits = len(blob) // size * min(options.get("count", _COUNT), max(len(index), 1))
+    if hits > limits.count:
+        raise CommandError(
+            f"{len(blob) // size} searches for so many results each could give {hits}, which is "
+            f"over the limit of {limits.count} in one command"
         )
     check_rows(blob, index.spec.dim)
+    index.check_queue(len(blob) // size)
     effort = _effort(index, options)
     renderer = _Renderer(context, index, options, effort, received_at)
     futures = [

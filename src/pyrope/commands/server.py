@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 from pyrope.commands.context import Context
+from pyrope.commands.globs import matches
 from pyrope.commands.info import render_info
-from pyrope.commands.options import parse_integer
+from pyrope.commands.options import parse_integer, quoted
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.config import config_names, config_set
 from pyrope.errors import CommandError
@@ -15,10 +15,11 @@ from pyrope.metrics import CommandStats
 from pyrope.resp.values import OK, Raw, SimpleString, Verbatim
 
 GROUP = "server"
+_PATTERNS_MAX = 128
 
 
 def info(context: Context, args: list[bytes]) -> Verbatim:
-    wanted = [arg.decode(errors="replace").lower() for arg in args[1:]]
+    wanted = [quoted(arg).lower() for arg in args[1:]]
     return Verbatim(render_info(context.server, wanted))
 
 
@@ -68,6 +69,7 @@ def shutdown(context: Context, args: list[bytes]) -> Any:
     words = {arg.upper() for arg in args[1:]}
     if words - {b"NOSAVE", b"SAVE", b"NOW", b"FORCE"} or {b"SAVE", b"NOSAVE"} <= words:
         raise CommandError("syntax error")
+    context.client.link.close_after_reply()
     context.server.request_shutdown(save=b"NOSAVE" not in words)
     # As in Redis, a shutdown that succeeds is answered by the closing of the connection.
     return Raw(b"")
@@ -77,11 +79,13 @@ def shutdown(context: Context, args: list[bytes]) -> Any:
 
 
 def config_get(context: Context, args: list[bytes]) -> dict[str, str]:
-    patterns = [arg.decode(errors="replace").lower() for arg in args[2:]]
+    patterns = dict.fromkeys(arg.lower() for arg in args[2:])
+    if len(patterns) > _PATTERNS_MAX:
+        raise CommandError(f"CONFIG GET takes at most {_PATTERNS_MAX} patterns")
     return {
         name: value
         for name, value in config_names(context.server.settings).items()
-        if any(fnmatchcase(name, pattern) for pattern in patterns)
+        if any(matches(pattern, name) for pattern in patterns)
     }
 
 
@@ -90,12 +94,12 @@ def config_set_(context: Context, args: list[bytes]) -> Any:
         raise CommandError("wrong number of arguments for 'config|set' command")
     values: dict[str, str] = {}
     for raw_name, raw_value in zip(args[2::2], args[3::2], strict=True):
-        name = raw_name.decode(errors="replace").lower()
+        name = quoted(raw_name).lower()
         if name in values:
             raise CommandError(
                 f"CONFIG SET failed (possibly related to argument '{name}') - duplicate parameter"
             )
-        values[name] = raw_value.decode(errors="replace")
+        values[name] = quoted(raw_value)
     config_set(context.server.settings, values)
     return OK
 
@@ -154,7 +158,7 @@ def _all_stats(context: Context) -> dict[str, CommandStats]:
 def latency_histogram(context: Context, args: list[bytes]) -> dict[str, Any]:
     stats = _all_stats(context)
     if len(args) > 2:
-        wanted = [arg.decode(errors="replace").lower().replace(" ", "|") for arg in args[2:]]
+        wanted = [quoted(arg).lower().replace(" ", "|") for arg in args[2:]]
         stats = {name: stats[name] for name in wanted if name in stats}
     return {
         name: {
@@ -167,7 +171,7 @@ def latency_histogram(context: Context, args: list[bytes]) -> dict[str, Any]:
 
 def latency_reset(context: Context, args: list[bytes]) -> int:
     stats = _all_stats(context)
-    names = [arg.decode(errors="replace").lower() for arg in args[2:]] or list(stats)
+    names = [quoted(arg).lower() for arg in args[2:]] or list(stats)
     cleared = 0
     for name in names:
         if name in stats:
@@ -452,6 +456,7 @@ COMMANDS = (
                 "Estimates the memory of an index.",
                 GROUP,
                 access=Access.READ,
+                has_index=True,
                 flags=frozenset({"readonly"}),
                 categories=frozenset({"read", "slow"}),
                 arguments=(

@@ -84,6 +84,11 @@ def parse_vector(
     word = args[position].upper()
     if word == b"FP32":
         blob = args[position + 1]
+        if len(blob) > 4 * limits.dim:
+            raise DimensionError(
+                f"invalid vector specification: {len(blob)} bytes, a vector has {4 * limits.dim} "
+                "at the most"
+            )
         check_blob(blob)
         return VectorArgument(blob), position + 2
     if word == b"VALUES":

@@ -153,18 +153,23 @@ class Batcher(Generic[R, A]):
 
     def _completed(self, batch: list[R], done: asyncio.Future[Sequence[A | BaseException]]) -> None:
         self._running -= 1
+        try:
+            self._hand_out(batch, done)
+        finally:
+            self.gate.leave_shared()
+            self._dispatch()
+
+    def _hand_out(self, batch: list[R], done: asyncio.Future[Sequence[A | BaseException]]) -> None:
         error = done.exception()
-        if error is not None:
-            for request in batch:
+        answers = [error] * len(batch) if error is not None else done.result()
+        for request, answer in zip(batch, answers, strict=True):
+            if request.future.done():
+                continue
+            if isinstance(answer, BaseException):
+                request.future.set_exception(answer)
+                continue
+            try:
+                self._deliver(request, answer)
+            except Exception as failure:  # noqa: BLE001 - it is this request's answer
                 if not request.future.done():
-                    request.future.set_exception(error)
-        else:
-            for request, answer in zip(batch, done.result(), strict=True):
-                if request.future.done():
-                    continue
-                if isinstance(answer, BaseException):
-                    request.future.set_exception(answer)
-                else:
-                    self._deliver(request, answer)
-        self.gate.leave_shared()
-        self._dispatch()
+                    request.future.set_exception(failure)

@@ -76,7 +76,9 @@ def encode_bulk(data: bytes) -> bytes:
 
 def encode_error(prefix: str, message: str) -> bytes:
     """Return the error line; CR and LF become blanks, and a long message ends in ``...``."""
-    line = f"{prefix} {message}".translate(_CRLF_TO_BLANKS).encode("utf-8", "backslashreplace")
+    # Cut first: a message may quote megabytes of a client's.
+    text = f"{prefix} {message[:MAX_ERROR_BYTES]}".translate(_CRLF_TO_BLANKS)
+    line = text.encode("utf-8", "backslashreplace")
     if len(line) > MAX_ERROR_BYTES:
         # "ignore" drops the character that the cut went through.
         line = line[: MAX_ERROR_BYTES - 3].decode("utf-8", "ignore").encode() + b"..."

@@ -22,7 +22,15 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, cast
 
-from pyrope.commands.context import Client, Context, Pending, Server
+from pyrope.commands.context import (
+    REPLY_OFF,
+    REPLY_SKIP,
+    REPLY_SKIP_NEXT,
+    Client,
+    Context,
+    Pending,
+    Server,
+)
 from pyrope.commands.spec import Access
 from pyrope.errors import LoadingError, NoAuthError, ProtocolError, PyropeError
 from pyrope.log import get_logger
@@ -33,6 +41,8 @@ from pyrope.server.dispatch import Dispatcher, Entry
 
 _log = get_logger(__name__)
 
+# A pipeline of quick commands runs for so long before others get their turn.
+_TURN_S = 0.002
 # Smaller replies wait for the end of their packet, which holds 256 KiB of commands at the most.
 _LARGE_REPLY = 4096
 
@@ -167,7 +177,9 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._ending = True
+        self._transport = None
         self._backlog.clear()
+        self._out.clear()
         for slot in self._replies:
             if slot.cancel is not None and slot.data is None:
                 slot.cancel()
@@ -200,8 +212,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def partial_since(self) -> float | None:
-        """Monotonic time at which the command that is still incomplete began to arrive."""
-        return self._partial_since
+        """Monotonic time at which the command that is still incomplete began to arrive.
+
+        None while the server itself does not read.
+        """
+        return None if self._reading_paused else self._partial_since
 
     def drain(self) -> None:
         """Run nothing that has not begun; close when what has begun is answered."""
@@ -211,19 +226,33 @@ class Connection(asyncio.Protocol):
     # -- running commands -------------------------------------------------------------------------
 
     def _run_all(self, commands: list[list[bytes]]) -> None:
+        until = self._now + _TURN_S
         for position, args in enumerate(commands):
             if self._ending:
                 return
-            if not self._run(args):
+            late = self._now > until
+            if late or not self._run(args):
                 self._backlog.extend(commands[position:])
                 self._pause_reading()
+                if late:
+                    self._yield()
                 return
+
+    def _yield(self) -> None:
+        """Let others have their turn before the rest of a long pipeline."""
+        self._flush()
+        asyncio.get_running_loop().call_soon(self._run_backlog)
 
     def _run_backlog(self) -> None:
         backlog = self._backlog
         self._now = self._monotonic()
+        until = self._now + _TURN_S
         while backlog and not self._ending:
+            if self._now > until:
+                self._yield()
+                return
             if not self._run(backlog[0]):
+                self._flush()
                 return
             # Running may have ended the connection, which clears the backlog.
             if backlog:
@@ -233,6 +262,8 @@ class Connection(asyncio.Protocol):
         self._flush()
         if self._reading_paused and not self._ending and self._transport is not None:
             self._reading_paused = False
+            if self._partial_since is not None:
+                self._partial_since = self._now
             self._transport.resume_reading()
 
     def _run(self, args: list[bytes]) -> bool:  # noqa: C901, PLR0912 - the hot path, in one piece
@@ -254,7 +285,6 @@ class Connection(asyncio.Protocol):
         if entry.access is not _NONE and self._must_wait(entry.access):
             return False
         client.last_command = entry.name
-        before = client.reply
         began = self._now
         try:
             result = entry.run(self._context, args)  # type: ignore[misc]  # find() has looked
@@ -279,13 +309,13 @@ class Connection(asyncio.Protocol):
             if 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
                 self._log_slow(entry, args, seconds)
             data = encode(result, client.protocol)
-            if before == "on" and client.reply == "on" and not self._replies:
+            if not client.quiet and not self._replies:
                 self._out.append(data)
                 if len(data) > _LARGE_REPLY:
                     # Sent at once, so that a client that does not read is noticed before the next.
                     self._flush()
             else:
-                self._answer(data, before)
+                self._answer(data)
             if not entry.needs_authentication:
                 self._reader.limits = self._limits_of(client)
         return True
@@ -295,6 +325,14 @@ class Connection(asyncio.Protocol):
         entry: Entry | None = None
         try:
             entry = self._dispatcher.find(args)
+            if entry.closes:
+                _log.warning(
+                    "an HTTP request has been turned away: a page in a browser may be trying to "
+                    "reach this server",
+                    address=self.client.address,
+                )
+                self.kill()
+                return None
             if not self.client.authenticated and entry.needs_authentication:
                 raise NoAuthError("Authentication required.")
             if self._service.loading and entry.needs_loaded:
@@ -335,9 +373,7 @@ class Connection(asyncio.Protocol):
             self._writes_running += 1
         elif access is _EXCLUSIVE:
             self._exclusive_running = True
-        muted = self.client.reply != "on"
-        if self.client.reply == "skip":
-            self.client.reply = "on"
+        muted = self._is_muted()
         future.add_done_callback(
             partial(self._replied, slot, entry, args, began, render, self.client.protocol, muted)
         )
@@ -406,14 +442,17 @@ class Connection(asyncio.Protocol):
 
     # -- replying ---------------------------------------------------------------------------------
 
-    def _answer(self, data: bytes, before: str = "on") -> None:
-        client = self.client
-        if client.reply != "on" or before != "on":
-            if before == "skip":
-                client.reply = "on"
-                return
-            if client.reply != "on":
-                return
+    def _is_muted(self) -> bool:
+        """Whether the reply of the command at hand is not sent; the next one is another matter."""
+        quiet = self.client.quiet
+        if quiet:
+            skips_next = quiet & REPLY_SKIP_NEXT
+            self.client.quiet = quiet & REPLY_OFF | (REPLY_SKIP if skips_next else 0)
+        return bool(quiet & (REPLY_OFF | REPLY_SKIP))
+
+    def _answer(self, data: bytes) -> None:
+        if self._is_muted():
+            return
         if self._replies:
             slot = _Slot()
             slot.data = data
@@ -423,13 +462,12 @@ class Connection(asyncio.Protocol):
 
     def _answer_error(self, error: PyropeError) -> None:
         self.server.counters.count_error(error.prefix)
-        self._answer(encode_error(error.prefix, error.message), self.client.reply)
+        self._answer(encode_error(error.prefix, error.message))
 
     def _end_with_error(self) -> None:
         """Say what was wrong with the bytes, after every reply before it, and close."""
         error = self._fatal
         self.server.counters.protocol_errors_total += 1
-        self.client.reply = "on"
         self._answer(encode_error("ERR", str(error)))
         self.close_after_reply()
 

@@ -17,6 +17,7 @@ class Entry:
 
     __slots__ = (
         "access",
+        "closes",
         "high",
         "keeps_secret",
         "low",
@@ -31,6 +32,7 @@ class Entry:
 
     def __init__(self, command: Command) -> None:
         self.name = command.display_name
+        self.closes = False
         self.run: Handler | None = command.handler
         self.low = abs(command.arity)
         self.high = command.arity if command.arity >= 0 else 1 << 62
@@ -45,6 +47,13 @@ class Entry:
         }
 
 
+# What a web page can make a browser send to this host (as Redis' securityWarningCommand): the
+# lines after them would be run as inline commands.
+_HTTP = frozenset({b"POST", b"HOST:"})
+_TURNED_AWAY = Entry(Command("HTTP", -1, None, "", ""))
+_TURNED_AWAY.closes = True
+
+
 class Dispatcher:
     """Finds the entry that a command's words name."""
 
@@ -55,6 +64,8 @@ class Dispatcher:
         """The entry for `args`. Raises CommandError: no such command, or a wrong arity."""
         entry = self.entries.get(args[0]) or self.entries.get(args[0].upper())
         if entry is None:
+            if args[0][:8].upper() in _HTTP:
+                return _TURNED_AWAY
             raise CommandError(_unknown(args))
         if entry.subcommands and len(args) > 1:
             inner = entry.subcommands.get(args[1].upper())

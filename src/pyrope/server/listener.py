@@ -141,15 +141,20 @@ class Listener:
         self._all_gone.clear()
         settings = server.settings
         raw: socket.socket | None = transport.get_extra_info("socket")
-        is_local, address, local_address = _addresses(raw, settings.unixsocket)
+        try:
+            is_local, address, local_address = _addresses(raw, settings.unixsocket)
+            if raw is not None and raw.family != socket.AF_UNIX:
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        except OSError:
+            # The peer has reset the connection before it was accepted.
+            counters.connections_rejected_total += 1
+            return CommandError("the connection is gone")
         if len(server.clients) >= settings.limits.max_clients:
             counters.connections_rejected_total += 1
             return CommandError("max number of clients reached")
         if settings.protected_mode and settings.admin_password is None and not is_local:
             counters.connections_rejected_total += 1
             return DeniedError(_PROTECTED)
-        if raw is not None and raw.family != socket.AF_UNIX:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         now = server.clock.monotonic()
         client = Client(
             id=self._next_id,

@@ -86,19 +86,22 @@ class GraphSaver:
             self._attempted_at = self._clock.monotonic()
             self.error = None
             for index in indexes:
-                if isinstance(index.engine, GraphIndex) and index.unsaved_changes:
+                if not index.closed or at_exit:
                     await self._save(index, at_exit=at_exit)
             if self.error is None:
                 self.last_save_at = self._clock.wall()
 
     async def _save(self, index: OpenIndex, *, at_exit: bool) -> None:
         path = self._store.graph_path(index.spec.uid)
-        engine = index.engine
-        if path is None or not isinstance(engine, GraphIndex):
+        if path is None or not index.unsaved_changes:
             return
         began = self._clock.monotonic()
         gate = index.gate
         await gate.enter_exclusive()
+        if (index.closed and not at_exit) or not isinstance(index.engine, GraphIndex):
+            gate.leave_exclusive()
+            return
+        engine = index.engine
         # The graph is true at this sequence until the gate is left: which is as soon as the child
         # has its copy of the memory.
         sequence = index.sequence
@@ -115,8 +118,14 @@ class GraphSaver:
             loop.call_soon_threadsafe(leave)
 
         write = engine.save if at_exit else partial(engine.save_forked, forked=forked)
+        saving = self._thread.run(save_graph, path, write, meta)
         try:
-            await self._thread.run(save_graph, path, write, meta)
+            await asyncio.wait([saving])
+            saving.result()
+        except asyncio.CancelledError:
+            # The thread may not have forked yet, so nobody may write before it is through.
+            await asyncio.wait([saving])
+            raise
         except OSError as error:
             self.error = f"the graph of index '{index.spec.name}' cannot be saved: {error}"
             _log.error("graph not saved", index=index.spec.name, error=str(error))

@@ -31,8 +31,10 @@ from pyrope.types import IndexSpec, IndexType, Mask, Slots
 # Taking a deleted vector's place in a graph costs about six times what a new place costs (2.4
 # against 0.4 ms at 384 dimensions, benchmarks/micro_engine.py), so places are kept in reserve.
 _GRAPH_REUSE_ABOVE = 0.1
-# A slice of an engine that only copies rows: about 1 ms at 384 dimensions.
-_FLAT_SLICE = 1024
+# Of an engine that only takes note of rows; the loop binds their ids, with attributes in 5 ms.
+_FLAT_SLICE = 256
+# Before every sequence, so that a rebuilt graph counts as changed.
+_NEVER_SAVED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class OpenIndex:
     Attributes:
         engine: holds a vector for each slot that `state.ids` binds.
         saved_sequence: write sequence at which the graph was last saved.
+        closed: it has been dropped, or the server is stopping: what takes long gives up.
 
     Args:
         spec: what was asked for.
@@ -75,6 +78,7 @@ class OpenIndex:
             services.encode_id, reuse_above=_GRAPH_REUSE_ABOVE if graph else 0.0
         )
         self.saved_sequence = 0
+        self.closed = False
         self._services = services
         self._masks = MaskCache(self.state.columns)
         self._slice = services.write_slice if graph else _FLAT_SLICE
@@ -156,7 +160,7 @@ class OpenIndex:
         Raises:
             BusyError: too many requests wait for this index already.
         """
-        self._check_queue()
+        self.check_queue()
         self.remove_expired()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Hits] = loop.create_future()
@@ -165,14 +169,16 @@ class OpenIndex:
             client, future, query, count, options, exact, filter_, epsilon, with_attributes, now
         )
         if timeout is not None:
-            request.timer = loop.call_later(timeout, _time_out, future)
+            timer = loop.call_later(timeout, _time_out, future)
+            future.add_done_callback(lambda _: timer.cancel())
         self._services.counters().searches_total += 1
         self.batcher.submit(request)
         return future
 
-    def _check_queue(self) -> None:
+    def check_queue(self, requests: int = 1) -> None:
+        """Raises BusyError unless so many more requests may wait for this index."""
         waiting = self.queued_requests
-        if waiting >= self._services.queue_limit():
+        if waiting + requests > self._services.queue_limit():
             raise BusyError(
                 f"{waiting} requests wait for index '{self.spec.name}' already; retry with backoff"
             )
@@ -186,8 +192,6 @@ class OpenIndex:
 
     def _deliver(self, request: SearchRequest, found: Found) -> None:
         """On the loop, before any write can come in between the search and the naming of hits."""
-        if request.timer is not None:
-            request.timer.cancel()
         slots, scores = found.slots, found.scores
         ids = self.state.ids.encoded(slots)
         if None in ids:  # expired while the search was under way
@@ -218,7 +222,7 @@ class OpenIndex:
         Raises:
             BusyError: too many requests wait for this index already.
         """
-        self._check_queue()
+        self.check_queue()
         self.remove_expired()
         self._writer.submit(write)
 
@@ -251,54 +255,68 @@ class OpenIndex:
     async def rebuild(self) -> bool:
         """Replace the engine with a fresh one without tombstones, while this one goes on serving.
 
-        Vectors are linked into the fresh engine slice by slice; what is written meanwhile is noted
+        Vectors are linked into the fresh engine piece by piece; what is written meanwhile is noted
         and caught up with, the last of it with the index to itself. Returns whether there was
         anything to do.
+
+        Raises:
+            NoIndexError: the index was dropped meanwhile, or the server is stopping.
         """
         while self._rebuild is not None:
             await asyncio.wait([self._rebuild])
+        if self.closed:
+            raise _dropped(self.spec)
         if not self.engine.deleted_count:
             return False
         self._rebuild = self._services.spawn(self._build_fresh())
-        try:
-            await asyncio.shield(self._rebuild)
-        finally:
-            self._rebuild = None
+        self._rebuild.add_done_callback(self._rebuilt)
+        # Shielded: a client that goes away does not undo an hour's work.
+        await asyncio.shield(self._rebuild)
+        if self.closed:
+            raise _dropped(self.spec)
         return True
+
+    def _rebuilt(self, _: object) -> None:
+        self._rebuild = None
 
     @property
     def rebuilding(self) -> bool:
         return self._rebuild is not None
 
     async def _build_fresh(self) -> None:
-        executor = self._services.executor
-        fresh = create_engine(self.spec, self.vectors)
+        fresh = create_engine(self.spec, self.vectors, len(self))
         changed: set[int] = set()
         self._changed_slots = changed
         try:
-            await link_all(
-                executor, fresh, self.vectors, np.flatnonzero(self.state.ids.bound_slots())
-            )
-            while len(changed) > self._slice:
+            await self._link(fresh, np.flatnonzero(self.state.ids.bound_slots()))
+            while len(changed) > self._slice and not self.closed:
                 self._changed_slots, behind = set(), changed
                 changed = self._changed_slots
                 await self._catch_up(fresh, behind)
+            if self.closed:
+                return
             await self.gate.enter_exclusive()
             try:
-                await self._catch_up(fresh, changed)
-                self.engine = fresh
+                if not self.closed:
+                    await self._catch_up(fresh, changed)
+                    self.engine = fresh
+                    self.saved_sequence = _NEVER_SAVED
             finally:
                 self.gate.leave_exclusive()
         finally:
             self._changed_slots = None
+
+    async def _link(self, fresh: VectorIndex, slots: Slots) -> None:
+        await link_all(
+            self._services.executor, fresh, self.vectors, slots, go_on=lambda: not self.closed
+        )
 
     async def _catch_up(self, fresh: VectorIndex, slots: set[int]) -> None:
         """Bring slots of a fresh engine to what they are now."""
         bound = self.state.ids.bound_slots()
         changed = np.fromiter(slots, np.int64, len(slots))
         await self._services.executor.run(fresh.delete, changed)
-        there = changed[bound[changed]]
-        await link_all(self._services.executor, fresh, self.vectors, there)
+        await self._link(fresh, changed[bound[changed]])
 
     # -- restoring and closing --------------------------------------------------------------------
 
@@ -313,6 +331,12 @@ class OpenIndex:
         now_ms = int(self._services.clock.wall() * 1000)
         self._writer.restore(columns.sequence, self.state.restore(columns, damaged, now_ms))
 
+    def refuse_queued(self) -> None:
+        """Refuse the requests that have not started, as the index is about to be dropped."""
+        error = _dropped(self.spec)
+        self.batcher.fail_queued(error)
+        self._writer.fail_queued(error)
+
     async def drain(self) -> None:
         """Return once every write that was queued is through."""
         await self._writer.drain()
@@ -322,9 +346,8 @@ class OpenIndex:
 
         The index is not used after this.
         """
-        error = NoIndexError(f"the index '{self.spec.name}' has been dropped")
-        self.batcher.fail_queued(error)
-        self._writer.fail_queued(error)
+        self.closed = True
+        self.refuse_queued()
         await self.drain()
         if self._rebuild is not None:
             await asyncio.wait([self._rebuild])
@@ -332,6 +355,11 @@ class OpenIndex:
         # Not left to the garbage collector, which may take its time: a graph is large, and a mapped
         # file holds a descriptor.
         del self.engine, self.vectors
+        self.gate.leave_exclusive()
+
+
+def _dropped(spec: IndexSpec) -> NoIndexError:
+    return NoIndexError(f"the index '{spec.name}' has been dropped, or the server is stopping")
 
 
 def _time_out(future: asyncio.Future[Any]) -> None:

@@ -39,14 +39,18 @@ async def link_all(
     slots: Slots,
     *,
     linked: Callable[[int], None] = lambda count: None,
+    go_on: Callable[[], bool] = lambda: True,
 ) -> None:
     """Put the vectors of these slots into an engine that nobody else uses, piece by piece.
 
     Args:
         slots: shape (n,), without duplicates.
         linked: called with the size of each piece when it is in.
+        go_on: asked before each piece; False ends it there.
     """
     for start in range(0, len(slots), _PIECE):
+        if not go_on():
+            return
         piece = slots[start : start + _PIECE]
         vectors = await executor.run(_rows, source, piece)
         await insert_parallel(executor, engine, piece, vectors)

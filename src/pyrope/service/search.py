@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,6 @@ class SearchRequest:
     epsilon: float | None
     with_attributes: bool
     queued_at: float
-    timer: asyncio.TimerHandle | None = field(default=None)
 
     @property
     def group(self) -> tuple[Hashable, ...]:

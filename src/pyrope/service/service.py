@@ -40,6 +40,8 @@ INDEX_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # Estimating the memory of every index takes a few microseconds each, so it is not done per write.
 _MEMORY_ESTIMATE_AGE_S = 0.1
 _SWEEP_INTERVAL_S = 0.1
+# Looking at every file takes 20 us an index, in the thread that commits.
+_DISK_COUNT_INTERVAL_S = 10.0
 
 T = TypeVar("T")
 
@@ -122,7 +124,9 @@ class Service:
         self._background = []
         if self._store is None:
             return
-        for index in self._indexes.values():
+        for index in self.indexes():
+            index.closed = True  # a rebuild gives up
+        for index in self.indexes():
             await index.drain()
         while self._tasks:
             await asyncio.wait(self._tasks)
@@ -168,18 +172,27 @@ class Service:
 
     async def _sweep(self) -> None:
         """Now and then: take out what has expired, and save graphs that have changed enough."""
+        counted_at = float("-inf")
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_S)
             if self.loading:
                 continue
-            for index in list(self._indexes.values()):
+            for index in self.indexes():
                 index.remove_expired()
-            saver = self._saver
-            if saver is not None and not saver.saving:
-                due = saver.due(self.indexes(), self.settings.storage)
+            if not self.saver.saving:
+                due = self.saver.due(self.indexes(), self.settings.storage)
                 if due:
-                    self._spawn(saver.save(due))
+                    self._spawn(self.saver.save(due))
+            now = self.clock.monotonic()
+            if now - counted_at >= _DISK_COUNT_INTERVAL_S:
+                counted_at = now
+                await self._count_disk()
+
+    async def _count_disk(self) -> None:
+        try:
             self._disk_bytes = await self._storage.run(self._opened().disk_bytes)
+        except OSError as error:
+            _log.warning("the space on disk cannot be counted", error=str(error))
 
     # -- what there is ----------------------------------------------------------------------------
 
@@ -190,14 +203,13 @@ class Service:
         return sorted(name for owner, name in self._indexes if owner == tenant)
 
     def find_index(self, tenant: str, name: bytes) -> OpenIndex | None:
-        return self._indexes.get((tenant, name.decode(errors="replace")))
+        return self._indexes.get((tenant, _text(name)))
 
     def index(self, tenant: str, name: bytes) -> OpenIndex:
         """Raises NoIndexError."""
-        found = self._indexes.get((tenant, name.decode(errors="replace")))
+        found = self._indexes.get((tenant, _text(name)))
         if found is None:
-            shown = name[:128].decode(errors="replace")
-            raise NoIndexError(f"no such index '{shown}'")
+            raise NoIndexError(f"no such index '{_text(name)}'")
         return found
 
     @property
@@ -265,8 +277,13 @@ class Service:
             spec = IndexSpec(
                 uid=uid, tenant=tenant, created_at=self.clock.wall(), **asdict(definition)
             )
-            await self._commit(PutIndex(uid, _encode_spec(spec)))
+            # The file first: once the catalogue names an index, nothing may fail any more.
             vectors = await self._storage.run(store.vectors, uid, spec.dim)
+            try:
+                await self._commit(PutIndex(uid, _encode_spec(spec)))
+            except BaseException:
+                await self._storage.run(store.discard, uid)
+                raise
             engine = create_engine(spec, vectors)
             self._indexes[tenant, spec.name] = OpenIndex(spec, vectors, engine, self._services())
 
@@ -277,12 +294,13 @@ class Service:
             MisconfError: the disk refuses; the index stays.
         """
         async with self._changing:
-            key = (tenant, name.decode(errors="replace"))
+            key = (tenant, _text(name))
             if key not in self._indexes:
                 return False
             # No command can name it from here on, so that nothing is added while it drains.
             index = self._indexes.pop(key)
             try:
+                index.refuse_queued()
                 await index.drain()
                 await self._commit(DropIndex(index.spec.uid))
             except BaseException:
@@ -366,6 +384,11 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _text(name: bytes) -> str:
+    """A name to look up. One that is too long to be an index's is cut, and still too long."""
+    return name[:256].decode(errors="replace")
 
 
 def _defines(definition: IndexDefinition, spec: IndexSpec) -> bool:

@@ -34,6 +34,7 @@ class IndexState:
         self.attributes: dict[int, bytes] = {}
         self.expires_at_ms: dict[bytes, int] = {}
         self._expiries: list[tuple[int, bytes]] = []
+        self._spared: list[tuple[int, bytes]] = []
         self._attribute_bytes = 0
 
     @property
@@ -47,6 +48,18 @@ class IndexState:
             + sys.getsizeof(self.expires_at_ms)
             + 100 * len(self._expiries)
         )
+
+    def drop_attributes(self, slots: list[int]) -> list[int]:
+        """Forget the raw attributes of slots. Returns those that still have columns to clear."""
+        held = [slot for slot in slots if slot in self.attributes]
+        for slot in held:
+            self._attribute_bytes -= sys.getsizeof(self.attributes.pop(slot))
+        return held
+
+    def clear_columns(self, slots: list[int]) -> None:
+        """Second half of `drop_attributes`; in any thread, with the index to itself."""
+        for slot in slots:
+            self.columns.clear(slot)
 
     def set_attributes(self, slot: int, attributes: Attributes | None) -> None:
         """Replace a slot's attributes; None or an empty `raw` leaves it without."""
@@ -94,25 +107,28 @@ class IndexState:
         return self._expiries[0][0] if self._expiries else None
 
     def take_expired(self, now_ms: int, spared: Container[bytes]) -> list[int]:
-        """Release the ids that have expired, but for those in `spared`, which come up again.
+        """Release the ids that have expired, but for those in `spared` (see `spare_no_more`).
 
         Returns the slots that they leave, whose attributes are still there.
         """
         heap = self._expiries
         slots: list[int] = []
-        later: list[tuple[int, bytes]] = []
         while heap and heap[0][0] <= now_ms:
             at, id_ = heapq.heappop(heap)
             if self.expires_at_ms.get(id_) != at:
                 continue  # updated or removed since
             if id_ in spared:
-                later.append((at, id_))
+                self._spared.append((at, id_))
                 continue
             del self.expires_at_ms[id_]
             slots.append(self.ids.release(id_))
-        for entry in later:
-            heapq.heappush(heap, entry)
         return slots
+
+    def spare_no_more(self) -> None:
+        """Let the ids that were spared expire: call it when what spared them is over."""
+        for entry in self._spared:
+            heapq.heappush(self._expiries, entry)
+        self._spared.clear()
 
     # -- restoring --------------------------------------------------------------------------------
 

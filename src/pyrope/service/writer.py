@@ -65,6 +65,10 @@ class Target(Protocol):
         """Called with slots whose vector has come or gone, with the index to itself."""
         ...
 
+    def remove_expired(self) -> None:
+        """Take out what has expired by now."""
+        ...
+
 
 class IndexWriter:
     """Writes to one index, in order.
@@ -108,6 +112,8 @@ class IndexWriter:
         self._expiring: set[asyncio.Task[None]] = set()
         self._touched: set[bytes] = set()
         self._unreclaimed: list[int] = []
+        self._news: asyncio.Future[None] | None = None
+        self._broken = False
 
     def __len__(self) -> int:
         """Writes that wait to be planned."""
@@ -129,10 +135,21 @@ class IndexWriter:
         self._unreclaimed = unclaimed
 
     def submit(self, write: Write) -> None:
-        """Queue a write; its future resolves when it is durable and every search sees it."""
+        """Queue a write; its future resolves when it is durable and every search sees it.
+
+        Raises:
+            PyropeError: a write that is on disk could not be applied, for want of memory say.
+        """
+        if self._broken:
+            raise PyropeError(
+                f"index '{self._name}' takes no writes: one that is on disk could not be applied; "
+                "restart the server to recover"
+            )
         self._queue.add(write)
         if self._task is None:
             self._task = self._spawn(self._run())
+        else:
+            self._tell()
 
     def fail_queued(self, error: BaseException) -> None:
         """Refuse the writes that no batch has taken yet."""
@@ -151,10 +168,11 @@ class IndexWriter:
 
     async def _delete_expired(self, slots: list[int]) -> None:
         target = self._target
-        await target.gate.enter_exclusive()
+        held = target.state.drop_attributes(slots)
+        # Urgent: until the engine has lost them, searches find what nobody can name any more.
+        await target.gate.enter_exclusive(urgent=True)
         try:
-            for slot in slots:
-                target.state.set_attributes(slot, None)
+            await self._executor.run(target.state.clear_columns, held)
             await self._delete(slots)
         finally:
             target.gate.leave_exclusive()
@@ -174,11 +192,14 @@ class IndexWriter:
             # One turn of the loop, so that writes that came in together share the first commit.
             await asyncio.sleep(0)
             while self._queue or self._applying is not None:
+                self._target.remove_expired()
                 writes = self._queue.take(_PLAN_MAX_VECTORS, self._touched)
                 if writes:
                     await self._batch(writes)
-                elif self._applying is not None:
-                    await self._applied()
+                elif self._queue:
+                    await self._applied()  # the next write names an id that is being written
+                else:
+                    await self._applied_or_submitted()
         finally:
             self._task = None
 
@@ -187,13 +208,27 @@ class IndexWriter:
         if self._applying is not None:
             await asyncio.wait([self._applying])
 
+    async def _applied_or_submitted(self) -> None:
+        """Wait for the batch that is being applied, or for the next write."""
+        if self._applying is None:
+            return
+        self._news = asyncio.get_running_loop().create_future()
+        self._applying.add_done_callback(self._tell)
+        await self._news
+        # Those that come in with it share its commit.
+        await asyncio.sleep(0)
+
+    def _tell(self, _: object = None) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
     async def _batch(self, writes: list[Write]) -> None:
         """Plan and commit; then, when the batch before is through, have this one applied."""
         ids = {id_ for write in writes for id_ in write.ids}
         self._touched |= ids
         try:
             state = self._target.state
-            made = plan(
+            made = await plan(
                 writes,
                 Stored(state.ids, state.attributes, state.expires_at_ms, self._planned_sequence),
             )
@@ -224,7 +259,7 @@ class IndexWriter:
         ids = self._target.state.ids
         try:
             await self._committer.commit(batch)
-        except MisconfError:
+        except Exception:
             ids.give_back(made.allocated())
             self._unreclaimed += reclaimed
             raise
@@ -241,11 +276,14 @@ class IndexWriter:
                 self.sequence = batch.sequence
             _answer(made, 0, len(made.puts))
         except BaseException as error:
+            # Memory and store differ now, and the next write would be decided on what is not so.
+            self._broken = batch is not None
             self._failed(writes, error)
             if not isinstance(error, Exception):
                 raise
         finally:
             self._touched -= ids
+            self._target.state.spare_no_more()
             self._applying = None
 
     async def _apply(self, made: Plan, batch: WriteBatch) -> None:
@@ -263,7 +301,8 @@ class IndexWriter:
             counters.vectors_deleted_total += len(made.removed)
         start = answered = 0
         while start < len(made.puts):
-            size = self._slice * (1 if target.searches_waiting else _UNDISTURBED)
+            undisturbed = not target.searches_waiting and not made.has_attributes
+            size = self._slice * (_UNDISTURBED if undisturbed else 1)
             stop = min(start + size, len(made.puts))
             await target.gate.enter_exclusive()
             try:
@@ -284,9 +323,10 @@ class IndexWriter:
         left = [slot for record in records if (slot := state.ids.slot(record.id)) is not None]
         await self._delete(left)
         await insert_parallel(self._executor, target.engine, slots, batch.vectors[start:stop])
-        target.note_changed(slots.tolist())
         for record, attributes in zip(records, made.parsed[start:stop], strict=True):
             state.bind(record.id, record.slot, attributes, record.expires_at_ms)
+        # After the binding, without a pause: whoever looks at what is bound meanwhile hears of it.
+        target.note_changed([*slots.tolist(), *left])
 
     async def _delete(self, slots: Sequence[int]) -> None:
         if slots:

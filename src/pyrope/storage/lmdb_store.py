@@ -139,6 +139,12 @@ class LmdbStore:
             raise StorageError(f"index {uid} has {file.dim} dimensions, not {dim}")
         return file
 
+    def discard(self, uid: int) -> None:
+        file = self._files.pop(uid, None)
+        if file is not None:
+            file.close()
+        shutil.rmtree(self._index_dir(uid), ignore_errors=True)
+
     def graph_path(self, uid: int) -> Path:
         return self._index_dir(uid) / "graph"
 

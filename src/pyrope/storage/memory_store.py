@@ -55,6 +55,11 @@ class MemoryStore:
             raise StorageError(f"index {uid} has {file.dim} dimensions, not {dim}")
         return file
 
+    def discard(self, uid: int) -> None:
+        file = self._files.pop(uid, None)
+        if file is not None:
+            file.close()
+
     def graph_path(self, uid: int) -> None:
         return None
 

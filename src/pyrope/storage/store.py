@@ -170,6 +170,13 @@ class Store(Protocol):
         """The index's vector file, opened (or created) on the first call; the store closes it."""
         ...
 
+    def discard(self, uid: int) -> None:
+        """Close and remove the files of a uid that the catalogue does not name.
+
+        What cannot be removed goes at the next opening of the store.
+        """
+        ...
+
     def graph_path(self, uid: int) -> Path | None:
         """Where `graph_file.save_graph` keeps the index's graph; None where nothing is kept."""
         ...
