@@ -87,6 +87,20 @@ def test_latency_histograms_count_calls(client: redis.Redis) -> None:
     assert client.execute_command("LATENCY", "HISTOGRAM", "ping")[1][1] == 0
 
 
+def test_latency_spikes_are_kept_once_there_is_a_threshold() -> None:
+    settings = {"slower_than_us": 0, "spike_threshold_ms": 20}
+    with running_server(slowlog=settings) as server, server.client() as client:
+        assert client.execute_command("LATENCY", "LATEST") == []
+        client.execute_command("DEBUG", "SLEEP", "0.03")
+        ((event, at, latest, longest),) = client.execute_command("LATENCY", "LATEST")
+        assert (event, latest) == (b"command", longest)
+        assert latest >= 30
+        assert client.execute_command("LATENCY", "HISTORY", "command") == [[at, latest]]
+        assert client.execute_command("LATENCY", "HISTORY", "none") == []
+        assert client.execute_command("LATENCY", "RESET", "command") == 1
+        assert client.execute_command("LATENCY", "LATEST") == []
+
+
 def test_time_is_that_of_the_injected_clock() -> None:
     with running_server(clock=ManualClock(1_234_567.25)) as server, server.client() as client:
         assert client.time() == (1_234_567, 250_000)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyrope.clock import Clock
+from pyrope.commands.latency import LatencyMonitor
 from pyrope.commands.slowlog import SlowLog
 from pyrope.config import Settings
 from pyrope.metrics import ServerCounters
@@ -101,6 +102,7 @@ class Server:
     service: Service
     commands: Mapping[bytes, Command]
     slow_log: SlowLog
+    latency: LatencyMonitor
     run_id: str
     started_at: float
     started_at_wall: float

@@ -169,10 +169,24 @@ def latency_histogram(context: Context, args: list[bytes]) -> dict[str, Any]:
     }
 
 
+def latency_latest(context: Context, args: list[bytes]) -> list[list[Any]]:
+    return [
+        [event, spike.at, spike.milliseconds, longest]
+        for event, spike, longest in context.server.latency.latest()
+    ]
+
+
+def latency_history(context: Context, args: list[bytes]) -> list[list[int]]:
+    return [
+        [spike.at, spike.milliseconds]
+        for spike in context.server.latency.history(quoted(args[2]).lower())
+    ]
+
+
 def latency_reset(context: Context, args: list[bytes]) -> int:
     stats = _all_stats(context)
     names = [quoted(arg).lower() for arg in args[2:]] or list(stats)
-    cleared = 0
+    cleared = context.server.latency.reset(names if len(args) > 2 else [])
     for name in names:
         if name in stats:
             stats[name].reset_latency()
@@ -429,15 +443,37 @@ COMMANDS = (
                 returns="map command -> {calls, histogram_usec}",
             ),
             Command(
+                "LATENCY|LATEST",
+                2,
+                latency_latest,
+                "Tells the latest spike of each event; slowlog.spike_threshold_ms says what is one.",
+                GROUP,
+                flags=_ADMIN_FLAGS,
+                categories=_ADMIN,
+                returns="array of [event, time, milliseconds, longest]",
+            ),
+            Command(
+                "LATENCY|HISTORY",
+                3,
+                latency_history,
+                "Tells the spikes of an event.",
+                GROUP,
+                flags=_ADMIN_FLAGS,
+                categories=_ADMIN,
+                arguments=(Argument("event"),),
+                returns="array of [time, milliseconds]",
+            ),
+            Command(
                 "LATENCY|RESET",
                 -2,
                 latency_reset,
-                "Empties the histograms of all commands, or of those named.",
+                "Forgets spikes and histograms: all of them, or those of the events and commands "
+                "named.",
                 GROUP,
                 flags=_ADMIN_FLAGS,
                 categories=_ADMIN,
                 arguments=(Argument("command", optional=True, multiple=True),),
-                returns="number of histograms emptied",
+                returns="number of spike events and histograms forgotten",
             ),
         ),
     ),

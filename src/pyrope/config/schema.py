@@ -271,6 +271,15 @@ class SlowlogSettings(_Group):
         ge=0,
         le=1_000_000,
     )
+    spike_threshold_ms: int = setting(
+        0,
+        "Commands that take at least this long are spikes for LATENCY LATEST; 0: none are.",
+        unit="ms",
+        redis="latency-monitor-threshold",
+        runtime=True,
+        ge=0,
+        le=3_600_000,
+    )
 
 
 class LogSettings(_Group):

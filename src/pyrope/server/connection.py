@@ -41,6 +41,8 @@ from pyrope.server.dispatch import Dispatcher, Entry
 
 _log = get_logger(__name__)
 
+# What takes less is no spike, whatever the threshold, which is a number of milliseconds.
+_SPIKE_S = 0.001
 # A pipeline of quick commands runs for so long before others get their turn.
 _TURN_S = 0.002
 # Smaller replies wait for the end of their packet, which holds 256 KiB of commands at the most.
@@ -306,8 +308,8 @@ class Connection(asyncio.Protocol):
             self._now = now = self._monotonic()
             seconds = now - began
             entry.record(seconds)
-            if 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
-                self._log_slow(entry, args, seconds)
+            if seconds >= _SPIKE_S or 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
+                self._note_slow(entry, args, seconds)
             data = encode(result, client.protocol)
             if not client.quiet and not self._replies:
                 self._out.append(data)
@@ -426,11 +428,14 @@ class Connection(asyncio.Protocol):
         entry.stats.record(seconds)
         if failed:
             entry.stats.failed += 1
-        if 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
-            self._log_slow(entry, args, seconds)
+        if seconds >= _SPIKE_S or 0 <= self._slowlog.slower_than_us <= seconds * 1e6:
+            self._note_slow(entry, args, seconds)
 
-    def _log_slow(self, entry: Entry, args: list[bytes], seconds: float) -> None:
-        if not entry.keeps_secret:
+    def _note_slow(self, entry: Entry, args: list[bytes], seconds: float) -> None:
+        threshold = self._slowlog.spike_threshold_ms
+        if 0 < threshold <= seconds * 1000:
+            self.server.latency.record("command", at=self.server.clock.wall(), seconds=seconds)
+        if 0 <= self._slowlog.slower_than_us <= seconds * 1e6 and not entry.keeps_secret:
             self.server.slow_log.add(
                 args,
                 at=self.server.clock.wall(),

@@ -11,6 +11,7 @@ from typing import Any
 
 from pyrope.clock import Clock
 from pyrope.commands.context import Server
+from pyrope.commands.latency import LatencyMonitor
 from pyrope.commands.slowlog import SlowLog
 from pyrope.commands.table import build_table
 from pyrope.config import Settings
@@ -39,6 +40,7 @@ class PyropeServer:
             service=self._service,
             commands=table,
             slow_log=SlowLog(),
+            latency=LatencyMonitor(),
             run_id=secrets.token_hex(20),
             started_at=clock.monotonic(),
             started_at_wall=clock.wall(),
