@@ -446,7 +446,7 @@ COMMANDS = (
                 "LATENCY|LATEST",
                 2,
                 latency_latest,
-                "Tells the latest spike of each event; slowlog.spike_threshold_ms says what is one.",
+                "Tells the latest spike of each event (see slowlog.spike_threshold_ms).",
                 GROUP,
                 flags=_ADMIN_FLAGS,
                 categories=_ADMIN,

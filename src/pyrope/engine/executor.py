@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class Executor:
@@ -28,6 +29,7 @@ class Executor:
         self._name = name
         self._initializer = initializer
         self._pool: ThreadPoolExecutor | None = None
+        self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._running: set[asyncio.Future[Any]] = set()
 
@@ -42,19 +44,44 @@ class Executor:
 
     def run(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
         """Run `function(*args)` in a thread; the future belongs to the loop of `start`."""
-        if self._pool is None or self._loop is None:
+        if self._pool is None or self._loop is None or self._stopping:
             raise RuntimeError("the executor is not running")
         future = self._loop.run_in_executor(self._pool, function, *args)
         self._running.add(future)
         future.add_done_callback(self._running.discard)
         return future
 
+    def share(self, function: Callable[[P], None], parts: Sequence[P]) -> None:
+        """Run `function` on each part, in this thread and in those that are free; for use in a job.
+
+        A part that no thread has begun when this one is through is done here, so that jobs which
+        share their work never wait for one another.
+
+        Raises:
+            Exception: the first that a part raised. Every part has ended by then.
+        """
+        if self._pool is None:
+            raise RuntimeError("the executor is not running")
+        offered = [(part, self._pool.submit(function, part)) for part in parts[1:]]
+        failures: list[Exception] = []
+        for part, future in [*((part, None) for part in parts[:1]), *offered]:
+            try:
+                if future is None or future.cancel():
+                    function(part)
+                else:
+                    future.result()
+            except Exception as error:  # noqa: BLE001 - raised when every part has ended
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
     async def stop(self) -> None:
         """Wait for the jobs handed over so far, then end the threads."""
-        pool, self._pool = self._pool, None
-        if pool is None:
+        if self._pool is None:
             return
+        self._stopping = True
         if self._running:
             await asyncio.wait(self._running)
         # Every job is done, so the threads are idle and joining them takes microseconds.
-        pool.shutdown(wait=True)
+        self._pool.shutdown(wait=True)
+        self._pool = None
