@@ -235,11 +235,12 @@ def _is_normal(raw: bytes) -> bool:
     return kind == b"normal"
 
 
-def _yes(raw: bytes) -> bool:
+def _either(raw: bytes, yes: bytes, no: bytes) -> bool:
+    """Whether an argument is the one of two words rather than the other."""
     word = raw.lower()
-    if word not in (b"yes", b"no"):
+    if word not in (yes, no):
         raise CommandError("syntax error")
-    return word == b"yes"
+    return word == yes
 
 
 def client_kill(context: Context, args: list[bytes]) -> Any:
@@ -256,7 +257,7 @@ def client_kill(context: Context, args: list[bytes]) -> Any:
         raise CommandError("syntax error")
     for word, value in zip(args[2::2], args[3::2], strict=True):
         if word.upper() == b"SKIPME":
-            skip_me = _yes(value)
+            skip_me = _either(value, b"yes", b"no")
         else:
             tests.append(_kill_filter(context, word.upper(), value))
     killed = 0
@@ -319,20 +320,13 @@ def client_reply(context: Context, args: list[bytes]) -> Any:
     return OK if word == b"ON" else Raw(b"")
 
 
-def _switch(raw: bytes) -> bool:
-    word = raw.lower()
-    if word not in (b"on", b"off"):
-        raise CommandError("syntax error")
-    return word == b"on"
-
-
 def client_no_evict(context: Context, args: list[bytes]) -> Any:
-    context.client.no_evict = _switch(args[2])
+    context.client.no_evict = _either(args[2], b"on", b"off")
     return OK
 
 
 def client_no_touch(context: Context, args: list[bytes]) -> Any:
-    context.client.no_touch = _switch(args[2])
+    context.client.no_touch = _either(args[2], b"on", b"off")
     return OK
 
 

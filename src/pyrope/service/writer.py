@@ -299,9 +299,10 @@ class IndexWriter:
             finally:
                 target.gate.leave_exclusive()
             counters.vectors_deleted_total += len(made.removed)
+        has_attributes = made.has_attributes
         start = answered = 0
         while start < len(made.puts):
-            undisturbed = not target.searches_waiting and not made.has_attributes
+            undisturbed = not target.searches_waiting and not has_attributes
             size = self._slice * (_UNDISTURBED if undisturbed else 1)
             stop = min(start + size, len(made.puts))
             await target.gate.enter_exclusive()
