@@ -32,8 +32,23 @@ class Metric(StrEnum):
 
 
 class IndexType(StrEnum):
+    """How an index is searched; see `pyrope.engine.factory` for what stands behind each name.
+
+    FLAT: full scans. HNSW: a graph over float32 vectors. HNSW_SQ8: a graph over 8-bit codes,
+    re-ranked in float32. IVF_FLAT: inverted lists of float32 vectors. IVF_PQ: inverted lists of
+    product-quantised codes, re-ranked in float32. AUTO: FLAT while that is cheaper, then a graph.
+    """
+
     FLAT = "FLAT"
     HNSW = "HNSW"
+    HNSW_SQ8 = "HNSW_SQ8"
+    IVF_FLAT = "IVF_FLAT"
+    IVF_PQ = "IVF_PQ"
+    AUTO = "AUTO"
+
+    @property
+    def has_lists(self) -> bool:
+        return self in (IndexType.IVF_FLAT, IndexType.IVF_PQ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,10 @@ class IndexSpec:
         ef_construction: candidates considered while a node is linked.
         ef: candidates considered by a search that does not say.
         created_at: Unix time in seconds.
+        nlist: inverted lists; 0: chosen by the number of vectors when they are trained.
+        nprobe: lists visited by a search that does not say; 0: a share of the lists.
+        pqm: segments that a vector is cut into for product quantisation; divides `dim`; 0: chosen
+            by `dim`.
     """
 
     uid: int
@@ -61,3 +80,6 @@ class IndexSpec:
     ef_construction: int
     ef: int
     created_at: float
+    nlist: int = 0
+    nprobe: int = 0
+    pqm: int = 0

@@ -27,7 +27,8 @@ class SearchOptions:
     Attributes:
         ef: candidates that a graph search keeps.
         nprobe: inverted lists visited.
-        max_scans: upper bound on distance computations.
+        max_scans: upper bound on distance computations, at least 1: comparisons of the query with
+            vectors, in full or compressed, with centroids, and once more where it re-ranks.
     """
 
     ef: int | None = None
@@ -201,12 +202,35 @@ class VectorIndex(Protocol):
         ...
 
 
-@runtime_checkable
-class GraphIndex(VectorIndex, Protocol):
-    """An index whose structure takes long to build, and is therefore worth a file of its own."""
+class TailIndex(VectorIndex, Protocol):
+    """An index whose structure takes long to build, and is therefore worth a file of its own.
 
-    def labels(self) -> Slots:
-        """Slots that have a node in the graph, live or not, ascending: what a save would hold."""
+    It stands behind an exact head (`pyrope.engine.head_tail`), which feeds it slice by slice. A
+    slot that it is given does not change: an update of a vector comes as another slot.
+    """
+
+    @property
+    def live(self) -> Mask:
+        """Slots that a search can find, shape (capacity,); not to be written to."""
+        ...
+
+    def train(self, sample: Float32Matrix) -> None:
+        """Learn what must be known before the first vector is added; takes seconds.
+
+        Args:
+            sample: raw vectors like those to come, shape (n, dim), at least one. Duplicates, zero
+                vectors and fewer vectors than lists are all right.
+        """
+        ...
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """What was chosen in training and clients may know: nlist, nprobe, pqm."""
+        ...
+
+    @property
+    def worn(self) -> bool:
+        """Whether what was learnt does not fit the vectors any more, so that a rebuild pays."""
         ...
 
     def save(self, path: str) -> None:
@@ -214,6 +238,24 @@ class GraphIndex(VectorIndex, Protocol):
 
         Raises:
             OSError: it could not be written whole.
+        """
+        ...
+
+    def load(self, path: str, live: Slots, unchanged: Slots) -> Slots:
+        """Fill this index, which must be empty (and need not be trained), from a file of `save`.
+
+        Args:
+            path: the file. That it is undamaged has been checked.
+            live: the slots that hold vectors, without duplicates.
+            unchanged: those of `live` that were written before the file was: what the file holds
+                for them is true. A file may hold other slots; they are left out.
+
+        Returns:
+            Those of `live` that the index does not hold yet, ascending.
+
+        Raises:
+            OSError: the file cannot be read.
+            DamagedIndexError: it is of another definition, or cannot be loaded.
         """
         ...
 
