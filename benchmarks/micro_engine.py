@@ -21,9 +21,12 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.data import Float32Matrix, load
 from pyrope.engine import init_worker_thread
+from pyrope.engine.auto import measure_costs, switch_count
 from pyrope.engine.base import Neighbours, SearchOptions
 from pyrope.engine.flat import FlatIndex
 from pyrope.engine.hnsw import HnswIndex
+from pyrope.engine.hnsw_sq8 import HnswSq8Index
+from pyrope.engine.normalise import unit_rows
 from pyrope.types import Mask, Metric
 
 K = 10
@@ -65,7 +68,7 @@ def hnsw(metric: Metric, rows: Float32Matrix) -> HnswIndex:
     return HnswIndex(metric, rows.shape[1], Rows(rows), m=16, ef_construction=200, ef=EF)
 
 
-def build(index: HnswIndex, rows: Float32Matrix, batch: int) -> float:
+def build(index: HnswIndex | HnswSq8Index, rows: Float32Matrix, batch: int) -> float:
     """Fill an index from two threads; vectors a second."""
     began = time.perf_counter()
     with ThreadPoolExecutor(2, initializer=init_worker_thread) as pool:
@@ -227,22 +230,52 @@ def measure_files(index: HnswIndex, rows: Float32Matrix) -> None:
         for name, call in (
             ("save", lambda: index.save(path)),
             ("forked save", lambda: index.save_forked(path, lambda: None)),
-            ("load", lambda: other.load(path, slots)),
-            ("labels", index.labels),
+            ("load", lambda: other.load(path, slots, slots)),
         ):
             seconds, gap = longest_gap(call)
             show(name, f"{1e3 * seconds:9.1f} ms, others held up {1e3 * gap:.1f} ms at most")
+
+
+def measure_types(rows: Float32Matrix, queries: Float32Matrix) -> None:
+    """HNSW against HNSW_SQ8 on projections, and where TYPE AUTO would go from scans to a graph."""
+    _, _, axes = np.linalg.svd(rows[:10_000] - rows[:10_000].mean(axis=0), full_matrices=False)
+    for dim in (8, 16, 64, 128, 192, 256, rows.shape[1]):
+        # The first so many principal components.
+        some, asked = unit_rows(rows @ axes[:dim].T), unit_rows(queries @ axes[:dim].T)
+        costs = measure_costs(Metric.COSINE, dim, 16, 200, EF, seed=1, monotonic=time.monotonic)
+        show(
+            f"{dim} dimensions",
+            f"a scan {1e6 * costs.scan_fixed:.0f} us and {1e9 * costs.scan_row:.1f} ns a row, "
+            f"a beam {1e6 * costs.graph:.0f} us: AUTO makes a graph at {switch_count(costs)}",
+        )
+        source, options = Rows(some), {"m": 16, "ef_construction": 200, "ef": EF}
+        kinds = (
+            ("HNSW", HnswIndex(Metric.COSINE, dim, source, **options)),
+            ("HNSW_SQ8", HnswSq8Index(Metric.COSINE, dim, source, rerank_factor=2, **options)),
+        )
+        for name, index in kinds:
+            index.train(some[: max(index.training_size, 1)])
+            rate = build(index, some, 1024)
+            truth = index.search_exact(asked, K)
+            parts = [asked[first : first + 16] for first in range(0, len(asked), 16)]
+            slots = [index.search(part, K, DEFAULT).slots for part in parts]
+            share = recall(Neighbours(np.concatenate(slots), truth.scores), truth)
+            seconds = best(lambda: [index.search(part, K, DEFAULT) for part in parts])  # noqa: B023
+            show(
+                f"{name}, {dim} dimensions, beam of {EF}, batches of 16",
+                f"{1e6 * seconds / len(asked):9.0f} us a query, recall {share:.4f}, "
+                f"build {rate:.0f} vectors/s",
+            )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
-    parser.add_argument(
-        "--only", nargs="*", choices=["scans", "beams", "filters", "deletes", "equals", "files"]
-    )
+    parts = ["scans", "beams", "filters", "deletes", "equals", "files", "types"]
+    parser.add_argument("--only", nargs="*", choices=parts)
     arguments = parser.parse_args()
-    wanted = set(arguments.only or ["scans", "beams", "filters", "deletes", "equals", "files"])
+    wanted = set(arguments.only or parts)
     init_worker_thread()
     data = load(arguments.shared, arguments.vectors, 512, 1)
     rows, queries = data.base, data.queries
@@ -260,6 +293,8 @@ def main() -> None:
             measure_filters(index, rows, queries)
         if "files" in wanted:
             measure_files(index, rows)
+    if "types" in wanted:
+        measure_types(rows, queries)
     if "deletes" in wanted:
         measure_deletes(rows, queries)
     if "equals" in wanted:

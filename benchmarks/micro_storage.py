@@ -112,7 +112,7 @@ def measure_store(directory: Path, total: int, vectors: Float32Matrix) -> None:
 
 def measure_graph(path: Path, vectors: Float32Matrix) -> None:
     content = vectors.tobytes() * 10
-    meta = GraphMeta(1, 1, 1, vectors.shape[1], "COSINE", 16, 200)
+    meta = GraphMeta(1, 1, 1, "HNSW", vectors.shape[1], "COSINE", 16, 200)
     size = f"{len(content) / 1e6:.0f} MB"
 
     def save() -> None:

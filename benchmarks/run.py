@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
-import importlib.metadata
 import os
-import platform
 import shlex
 import shutil
 import signal
@@ -15,27 +13,41 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import hiredis
 
 from benchmarks.harness import data, plan, plot, report, truth
-from benchmarks.harness.bare import BareEngine
-from benchmarks.harness.figures import Figures, Report
+from benchmarks.harness.arguments import absolute, exit_on_signal, positive, positive_seconds, share
+from benchmarks.harness.bare import BARE_ENGINES
+from benchmarks.harness.environment import environment
+from benchmarks.harness.figures import Figures, Kind, Report
 from benchmarks.harness.generator import REPOSITORY, LoadGenerator
-from benchmarks.harness.load import LoadError
-from benchmarks.harness.measure import Measure
-from benchmarks.harness.memory import filesystem
+from benchmarks.harness.measure import WARMUP_SECONDS, Measure
+from benchmarks.harness.paced import LoadError
 from benchmarks.harness.progress import Progress
-from benchmarks.harness.servers import K, Pyrope, Redis, Server, ServerError
+from benchmarks.harness.servers import TYPES, K, Pyrope, Redis, ServerError
 
 DESCRIPTION = "Measure Pyrope beside Redis 8 and the bare engine; see benchmarks/README.md."
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 SHARED = REPOSITORY.parent / "shared"
 
-FULL = {"count": 100_000, "queries": 2_000, "rounds": 3, "seconds": 4.0}
-QUICK = {"count": 5_000, "queries": 500, "rounds": 1, "seconds": 1.0}
+FULL = {
+    "count": 100_000,
+    "queries": 2_000,
+    "rounds": 3,
+    "seconds": 2.0,
+    "mixed_seconds": 12.0,
+    "connections": [1, 32, 64],
+}
+QUICK = {
+    "count": 4_000,
+    "queries": 500,
+    "rounds": 1,
+    "seconds": 0.5,
+    "mixed_seconds": 2.0,
+    "connections": [32],
+}
 
 SERVERS = ("pyrope", "redis", "bare")
 
@@ -43,7 +55,7 @@ SERVERS = ("pyrope", "redis", "bare")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, write the page, the JSON and the plot; 1 if a step failed."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    signal.signal(signal.SIGTERM, _exit_on_signal)
+    signal.signal(signal.SIGTERM, exit_on_signal)
     RESULTS.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as cleanup:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=options.work_dir))
@@ -60,14 +72,35 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     stamp = dt.datetime.now().strftime("%Y%m%d-%H%M%S")
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=DESCRIPTION)
     add = parser.add_argument
-    add("--count", type=_positive, help="vectors (default 100000; quick 5000)")
-    add("--queries", type=_positive, help="held-out queries (default 2000; quick 500)")
-    add("--rounds", type=_positive, help="repetitions of each measurement (default 3; quick 1)")
-    add("--seconds", type=_seconds, help="length of one measurement (default 4; quick 1)")
-    add("--quick", action="store_true", help="a minute's worth on few vectors")
-    add("--connections", type=_positive, nargs="+", default=[1, 32, 64], metavar="N")
-    add("--recall", type=_share, default=0.99, help="recall@10 to compare at (default 0.99)")
+    add("--count", type=positive, help="vectors (default 100000; quick 4000)")
+    add("--queries", type=positive, help="held-out queries (default 2000; quick 500)")
+    add("--rounds", type=positive, help="repetitions of each measurement (default 3; quick 1)")
+    add("--seconds", type=positive_seconds, help="length of one measurement (default 2; quick 0.5)")
+    add("--quick", action="store_true", help="half a minute's worth on few vectors")
+    add(
+        "--connections",
+        type=positive,
+        nargs="+",
+        metavar="N",
+        help="default 1 32 64; quick 32",
+    )
+    add("--recall", type=share, default=0.99, help="recall@10 to compare at (default 0.99)")
     add("--servers", nargs="+", choices=SERVERS, help="default: all (redis only with --redis)")
+    add(
+        "--types",
+        nargs="+",
+        choices=TYPES,
+        default=["HNSW", "HNSW_SQ8"],
+        metavar="TYPE",
+        help=f"Pyrope's index types: {', '.join(TYPES)} (default HNSW HNSW_SQ8)",
+    )
+    add("--write-rate", type=positive, default=1000, help="of the mixed phase (default 1000/s)")
+    add(
+        "--mixed-seconds",
+        type=positive_seconds,
+        help="length of the mixed phase (default 12: merging has to reach its steady state; "
+        "quick 2)",
+    )
     add(
         "--only",
         nargs="+",
@@ -76,14 +109,19 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="PHASE",
         help=f"phases: {', '.join(plan.PHASES)} (all but ping ingest first)",
     )
-    add("--redis", type=_path, metavar="FOLDER", help="folder with Redis 8's redis-server")
-    add("--redis-q8", action="store_true", help="also Redis with int8 vectors, its own default")
+    add("--redis", type=absolute, metavar="FOLDER", help="folder with Redis 8's redis-server")
+    add(
+        "--redis-q8",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="also Redis with int8 vectors, its own default (default: with --redis)",
+    )
     add("--redis-cas", action="store_true", help="VADD with CAS")
     add("--redis-restart", action="store_true", help="also SAVE Redis and start it again")
-    add("--pyrope-config", type=_path, metavar="FILE", help="configuration file for Pyrope")
+    add("--pyrope-config", type=absolute, metavar="FILE", help="configuration file for Pyrope")
     add(
         "--shared",
-        type=_path,
+        type=absolute,
         default=SHARED,
         metavar="FOLDER",
         help=f"where {data.QQP_FILE} is looked for (default: ../shared)",
@@ -91,7 +129,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     add("--seed", type=int, default=7, help="of everything generated or drawn")
     add(
         "--work-dir",
-        type=_path,
+        type=absolute,
         default=RESULTS,
         metavar="FOLDER",
         help="where servers keep their data meanwhile (default: benchmarks/results)",
@@ -118,7 +156,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--servers redis needs --redis FOLDER")
     if options.redis and not os.access(options.redis / "redis-server", os.X_OK):
         parser.error(f"no redis-server in {options.redis}")
-    if (options.redis_q8 or options.redis_cas or options.redis_restart) and not options.redis:
+    if (options.redis_cas or options.redis_restart) and not options.redis:
         parser.error("options for Redis need --redis FOLDER")
 
 
@@ -132,27 +170,32 @@ def measure(options: argparse.Namespace, folder: Path, cleanup: contextlib.ExitS
     print("preparing vectors and their exact neighbours", file=sys.stderr)
     dataset = data.load(options.shared, options.count, options.queries, options.seed)
     exact = truth.exact(dataset, K, RESULTS / "cache")
-    contestants = [(server, _figures(server)) for server in _servers(options, folder)]
+    contestants = _contestants(options, folder)
     for server, _ in contestants:
         cleanup.callback(server.kill)
-    bare: plan.Ceiling | None = None
-    if "bare" in options.servers:
-        engine = BareEngine(dataset.base, dataset.queries)
-        bare = engine, Figures(engine.label, engine.version(), engine.settings)
+    bare = _ceilings(options, dataset)
+    writes = int(options.write_rate * (options.mixed_seconds + WARMUP_SECONDS)) + 1
+    newcomers = data.newcomers(dataset, writes if "mixed" in options.only else 0, options.seed)
     generator = cleanup.enter_context(LoadGenerator())
     progress = Progress()
     steps = plan.Plan(
         plan.Scope(
-            options.only, options.rounds, options.connections, options.recall, options.redis_restart
+            options.only,
+            options.rounds,
+            options.connections,
+            options.recall,
+            options.redis_restart,
+            options.write_rate,
+            options.mixed_seconds,
         ),
-        Measure(dataset, exact, folder, generator, progress, options.seconds),
+        Measure(dataset, exact, folder, generator, progress, options.seconds, newcomers),
         contestants,
         bare,
-        lambda: Pyrope("Pyrope", folder / "pyrope-batches", options.pyrope_config),
+        lambda kind: Pyrope(kind, folder / f"batches-{kind}", options.pyrope_config, kind),
     ).steps()
     outcome = Report(
         command=options.command,
-        environment=_environment(folder),
+        environment=environment(folder),
         dataset=dataset.description,
         count=options.count,
         dim=data.DIM,
@@ -160,7 +203,7 @@ def measure(options: argparse.Namespace, folder: Path, cleanup: contextlib.ExitS
         target_recall=options.recall,
         seconds=options.seconds,
         rounds=options.rounds,
-        figures=[figures for _, figures in contestants] + ([bare[1]] if bare else []),
+        figures=[figures for _, figures in [*contestants, *bare]],
     )
     progress.expect(len(steps))
     for step in steps:
@@ -183,74 +226,41 @@ def write(outcome: Report, name: str) -> Path:
     return page
 
 
-def _servers(options: argparse.Namespace, folder: Path) -> list[Server]:
-    servers: list[Server] = []
+def _contestants(options: argparse.Namespace, folder: Path) -> list[plan.Contestant]:
+    found: list[plan.Contestant] = []
     if "pyrope" in options.servers:
-        servers.append(Pyrope("Pyrope", folder / "pyrope", options.pyrope_config))
-    if "redis" in options.servers:
-        servers.append(Redis("Redis", folder / "redis", options.redis, cas=options.redis_cas))
-        if options.redis_q8:
-            servers.append(
-                Redis(
-                    "Redis Q8",
-                    folder / "redis-q8",
-                    options.redis,
-                    quantised=True,
-                    cas=options.redis_cas,
-                )
+        for kind in dict.fromkeys(options.types):
+            one = Pyrope(f"Pyrope {kind}", folder / f"pyrope-{kind}", options.pyrope_config, kind)
+            option = one.effort.option.decode() if one.effort else ""
+            figures = Figures(
+                one.label, "not started", one.settings, Kind.PYROPE, kind, effort_option=option
             )
-    return servers
+            found.append((one, figures))
+    if "redis" in options.servers:
+        for name, quantised in {"NOQUANT": False, "Q8": True}.items():
+            if quantised and not options.redis_q8:
+                continue
+            other = Redis(
+                f"Redis {name}",
+                folder / f"redis-{name}",
+                options.redis,
+                quantised=quantised,
+                cas=options.redis_cas,
+            )
+            figures = Figures(other.label, "not started", other.settings, Kind.REDIS, name)
+            found.append((other, figures))
+    return found
 
 
-def _figures(server: Server) -> Figures:
-    return Figures(server.label, version="not started", settings=server.settings)
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    model = "unknown"
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
-    packages = ("faiss-cpu", "hnswlib", "hiredis", "lmdb", "numpy", "uvloop")
-    return {
-        "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "processor": f"{model}, {len(os.sched_getaffinity(0))} cores",
-        "system": f"{platform.system()} {platform.release()}, data on {filesystem(folder)}",
-        "Python": platform.python_version(),
-        "libraries": ", ".join(f"{one} {importlib.metadata.version(one)}" for one in packages),
-    }
-
-
-def _path(text: str) -> Path:
-    """Absolute, because servers are started in another folder."""
-    return Path(text).resolve()
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 3600:
-        raise argparse.ArgumentTypeError(f"{text} is not within 0 and 3600 seconds")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not within 0 and 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _exit_on_signal(number: int, frame: FrameType | None) -> None:
-    """SIGTERM unwinds the stack, so that no server outlives the harness."""
-    raise SystemExit(128 + number)
+def _ceilings(options: argparse.Namespace, dataset: data.Dataset) -> list[plan.Ceiling]:
+    """The bare engines of the index types that take part."""
+    found: list[plan.Ceiling] = []
+    for engine in BARE_ENGINES:
+        if "bare" in options.servers and engine.index_type in options.types:
+            bare = engine(dataset.base, dataset.queries)
+            figures = Figures(bare.label, bare.version(), bare.settings, Kind.BARE, bare.index_type)
+            found.append((bare, figures))
+    return found
 
 
 if __name__ == "__main__":

@@ -32,11 +32,18 @@ class Dataset:
         base: float32, shape (count, dim); row i is stored under the id ``i``.
         queries: float32, shape (number of queries, dim); none of them is a row of `base` by
             construction (two questions of the source may still embed alike).
+        base_file: a ``.npy`` file that begins with the rows of `base`; None: there is none yet.
     """
 
     description: str
     base: Float32Matrix
     queries: Float32Matrix
+    base_file: Path | None = None
+
+
+def newcomers(dataset: Dataset, count: int, seed: int) -> Float32Matrix:
+    """Unit vectors like the dataset's that are not in it; shape (count, dim)."""
+    return _mixtures(dataset.base, count, np.random.default_rng([seed, count]))
 
 
 def load(shared: Path, count: int, queries: int, seed: int) -> Dataset:

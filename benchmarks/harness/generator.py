@@ -12,7 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.harness.load import Job, LoadError, Result
+from benchmarks.harness.load import Job, Result
+from benchmarks.harness.paced import LoadError
 from benchmarks.harness.worker import Message
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -1,5 +1,7 @@
 """The load generator's loop: closed, one thread, the same for every server.
 
+Beside the closed loop it can send writes at a steady pace (`benchmarks.harness.paced`).
+
 It shares two cores with the server that it measures, so it does as little as it can: requests are
 encoded before the clock starts, one epoll watches all connections, hiredis finds the end of a
 reply, and one reading of the clock serves as the end of a request and the start of the next.
@@ -15,7 +17,7 @@ import socket
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -23,6 +25,7 @@ import hiredis
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.paced import LoadError, NoWriter, Pace, PacedWriter, WriteResult
 from benchmarks.harness.wire import Recipe
 
 STALL_SECONDS = 120.0
@@ -35,10 +38,6 @@ PROGRESS_MASK = 15
 """Progress is told of every sixteenth request; it looks at the clock for itself."""
 
 
-class LoadError(Exception):
-    """The server refused a request, closed a connection, or fell silent."""
-
-
 @dataclass(frozen=True, slots=True)
 class Job:
     """One piece of load.
@@ -49,6 +48,8 @@ class Job:
         seconds: how long to measure, going round the requests; None: send each request once.
         warmup: seconds of the same load before the measurement starts (timed jobs only).
         ids_per_reply: where not 0, replies are arrays of decimal ids, of which this many are kept.
+        writes: sent beside the requests from the start of the warm-up to the end of the measured
+            time (timed jobs only).
     """
 
     port: int
@@ -57,6 +58,7 @@ class Job:
     seconds: float | None = None
     warmup: float = 0.0
     ids_per_reply: int = 0
+    writes: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,12 @@ class Result:
         total_requests: answered, warm-up and drain included.
         seconds: measured time.
         p50_us: median latency in microseconds; p99_us and max_us likewise.
-        cpu_us: CPU time (user and system) of the generator per request, microseconds.
+        cpu_us: CPU time (user and system) of the generator per request, microseconds; what paced
+            writes take is in it.
         found: int64, shape (number of distinct requests, ids_per_reply): the ids of the last reply
             to each; -1 where there was none.
         answered: bool, shape (number of distinct requests,): which had a reply.
+        writes: what became of the paced writes; None: there were none.
     """
 
     requests: int
@@ -83,6 +87,7 @@ class Result:
     cpu_us: float
     found: NDArray[np.int64]
     answered: NDArray[np.bool_]
+    writes: WriteResult | None = None
 
     @property
     def rate(self) -> float:
@@ -121,19 +126,24 @@ class _Connection:
 
 
 def run(
-    job: Job, requests: list[bytes], progress: Callable[[int, int], None] | None = None
+    job: Job,
+    requests: Sequence[bytes],
+    progress: Callable[[int, int], None] | None = None,
+    writes: Sequence[bytes] = (),
 ) -> Result:
     """Put the job's load on the server.
 
     Args:
         requests: the recipe's, encoded.
         progress: called now and then with (answered, to be answered) by jobs that are not timed.
+        writes: those of `job.writes`, encoded.
 
     Raises:
         LoadError: see there.
         OSError: a connection could not be made or failed.
     """
     connections: list[_Connection] = []
+    writer: PacedWriter | NoWriter = NoWriter(STALL_SECONDS)
     epoll = select.epoll()
     collecting = gc.isenabled()
     gc.collect()
@@ -142,11 +152,14 @@ def run(
         connections.extend(_Connection(job.port) for _ in range(job.connections))
         for connection in connections:
             epoll.register(connection.fileno, select.EPOLLIN)
-        return _drive(job, requests, connections, epoll, progress)
+        if job.writes is not None:
+            writer = PacedWriter(job.port, job.writes, writes, epoll)
+        return _drive(job, requests, connections, epoll, progress, writer)
     finally:
         if collecting:
             gc.enable()
         epoll.close()
+        writer.close()
         for connection in connections:
             connection.socket.close()
 
@@ -158,10 +171,11 @@ def _refuse(error: str) -> NoReturn:
 
 def _drive(
     job: Job,
-    requests: list[bytes],
+    requests: Sequence[bytes],
     connections: list[_Connection],
     epoll: select.epoll,
     progress: Callable[[int, int], None] | None,
+    writer: PacedWriter | NoWriter,
 ) -> Result:
     count = len(requests)
     clock, poll = time.perf_counter_ns, epoll.poll
@@ -172,13 +186,17 @@ def _drive(
     indices, measure_from, deadline = _schedule(job, count)
     outstanding = _begin(connections, requests, indices, epoll)
     total = now = 0
+    heard = clock()
+    writer.begin(heard, measure_from, deadline)
 
-    while outstanding:
-        events = poll(STALL_SECONDS)
-        if not events:
-            raise LoadError(f"no reply on any connection for {STALL_SECONDS:.0f} s")
-        for fileno, _ in events:
-            connection = by_fileno[fileno]
+    while outstanding or writer.busy:
+        events = poll(writer.send_due(clock()))
+        heard = _alive(heard, events)
+        for fileno, event in events:
+            connection = by_fileno.get(fileno)
+            if connection is None:
+                writer.handle(fileno, event, clock())
+                continue
             if connection.unsent is not None:
                 _send(connection, connection.unsent, epoll)
                 continue
@@ -211,7 +229,17 @@ def _drive(
 
     cpu_us = (time.process_time() - cpu_began) / max(1, total - before) * 1e6
     seconds = (now - measure_from) / 1e9 if job.seconds is None else job.seconds
-    return _result(job, latencies, replies, total, seconds, cpu_us)
+    return _result(job, latencies, replies, total, seconds, cpu_us, writer.result())
+
+
+def _alive(heard: int, events: list[tuple[int, int]]) -> int:
+    """When something was last heard of the server: now, or `heard` if there are no events."""
+    now = time.perf_counter_ns()
+    if events:
+        return now
+    if now - heard >= STALL_SECONDS * 1e9:
+        raise LoadError(f"no reply on any connection for {STALL_SECONDS:.0f} s")
+    return heard
 
 
 def _schedule(job: Job, count: int) -> tuple[Iterator[int], int, int]:
@@ -225,7 +253,7 @@ def _schedule(job: Job, count: int) -> tuple[Iterator[int], int, int]:
 
 def _begin(
     connections: list[_Connection],
-    requests: list[bytes],
+    requests: Sequence[bytes],
     indices: Iterator[int],
     epoll: select.epoll,
 ) -> int:
@@ -253,7 +281,13 @@ def _send(connection: _Connection, data: bytes | memoryview, epoll: select.epoll
 
 
 def _result(
-    job: Job, latencies: array[int], replies: list[Any], total: int, seconds: float, cpu_us: float
+    job: Job,
+    latencies: array[int],
+    replies: list[Any],
+    total: int,
+    seconds: float,
+    cpu_us: float,
+    written: WriteResult | None,
 ) -> Result:
     measured = len(latencies)
     if not measured:
@@ -276,4 +310,5 @@ def _result(
         cpu_us=cpu_us,
         found=found,
         answered=np.array([reply is not None for reply in replies], dtype=np.bool_),
+        writes=written,
     )

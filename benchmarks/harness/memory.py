@@ -19,6 +19,11 @@ class Memory:
     anonymous: int
     total: int
 
+    @property
+    def mapped(self) -> int:
+        """What files back, and the system takes back when it needs to."""
+        return self.total - self.anonymous
+
 
 def resident(pid: int) -> Memory:
     """Resident memory of one process, from ``/proc/PID/status``.

@@ -15,7 +15,7 @@ from benchmarks.harness.figures import Figures, Report
 def plot(report: Report, file: Path) -> bool:
     """Write a PNG; False if the run has nothing to show."""
     swept = [one for one in report.figures if one.sweep]
-    timed = [one for one in report.figures if set(one.search) - {fig.IN_PROCESS}]
+    timed = [one for one in report.figures if one.search]
     if not swept and not timed:
         return False
     # A Figure made by itself draws with Agg; pyplot, which might look for a display, is not used.
@@ -44,7 +44,7 @@ def _curves(axes: Axes, swept: Sequence[Figures], target: float) -> None:
 
 def _bars(axes: Axes, timed: Sequence[Figures]) -> None:
     """Medians as bars, 99th percentiles as paler bars behind them."""
-    connections = sorted({n for one in timed for n in one.search} - {fig.IN_PROCESS})
+    connections = sorted({n for one in timed for n in one.search})
     width = 0.8 / max(1, len(timed))
     for place, one in enumerate(timed):
         where = [group + place * width for group in range(len(connections))]

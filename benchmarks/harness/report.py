@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.harness import figures as fig
 from benchmarks.harness import targets
-from benchmarks.harness.figures import Figures, Report, Round
+from benchmarks.harness.figures import Figures, Kind, Report, Round
 
 NOTHING = "–"
 MET = {True: "yes", False: "**no**", None: NOTHING}
@@ -35,6 +35,7 @@ def to_markdown(report: Report, plot: str | None) -> str:
         _ratios(report),
         _sweeps(report),
         _ingest(report),
+        _mixed(report),
         _ping(report),
         _memory(report),
         _startup(report),
@@ -51,7 +52,7 @@ def _introduction(report: Report) -> str:
         **report.environment,
         **{one.label: f"{one.version}; {one.settings}" for one in report.figures},
     }
-    return _table(("", ""), facts.items())
+    return table(("", ""), facts.items())
 
 
 def _failures(report: Report) -> str:
@@ -62,29 +63,31 @@ def _failures(report: Report) -> str:
 
 
 def _targets(report: Report) -> str:
-    pyrope, redis = _named(report, "Pyrope"), _named(report, "Redis")
-    if pyrope is None:
-        return ""
     rows = [
-        (one.name, one.figure or "not measured", one.target, MET[one.met])
-        for one in targets.verdicts(pyrope, redis, report.count)
+        (one.label, one.name, one.figure or "not measured", one.target, MET[one.met])
+        for one in targets.verdicts(report.figures)
     ]
-    text = "## Targets\n\n" + _table(("", "measured", "target", "met"), rows)
+    if not rows:
+        return ""
+    text = "## Targets\n\n" + table(("", "", "measured", "target", "met"), rows)
+    text += "\n\nRedis is the quicker of those measured, for searches at the same recall."
     if (report.count, report.dim) != (targets.COUNT, targets.DIM):
-        text += f"\n\nThe targets are set at {targets.COUNT:,} × {targets.DIM}; this run is not."
+        text += f" The targets are set at {targets.COUNT:,} × {targets.DIM}; this run is not."
     return text
 
 
 def _search(report: Report) -> str:
     rows = []
     for one in report.figures:
-        for connections, rounds in sorted(one.search.items()):
+        timed = [(str(count), found) for count, found in sorted(one.search.items())]
+        timed += [(f"batches of {n}", found) for n, found in sorted(one.in_process.items())]
+        for how, rounds in timed:
             rows.append(
                 (
                     one.label,
-                    "in process" if connections == fig.IN_PROCESS else str(connections),
-                    NOTHING if one.ef is None else str(one.ef),
-                    _number(fig.rate(rounds)),
+                    how,
+                    NOTHING if one.effort is None else f"{one.effort_option} {one.effort}",
+                    number(fig.rate(rounds)),
                     _ms(rounds, lambda found: found.p50_us),
                     _ms(rounds, lambda found: found.p99_us),
                     _recall(one, rounds),
@@ -92,62 +95,109 @@ def _search(report: Report) -> str:
                     _us(rounds, lambda found: found.server_cpu_us),
                 )
             )
-    heads = ["", "connections", "EF", "searches/s", "p50 ms", "p99 ms", "recall@10"]
+    heads = ["", "connections", "effort", "searches/s", "p50 ms", "p99 ms", "recall@10"]
     heads += ["generator CPU µs", "server CPU µs"]
     title = f"## Search at recall@10 ≥ {report.target_recall:g}, closed loop"
-    note = "An EF of – means that no EF reached the recall; the highest tried was timed."
-    return _section(title, heads, rows, note)
+    note = (
+        "An effort of – means that none reached the recall, and the highest tried was timed, "
+        "or that there is none to set."
+    )
+    return section(title, heads, rows, note)
 
 
 def _ratios(report: Report) -> str:
-    pyrope = _named(report, "Pyrope")
-    if pyrope is None:
-        return ""
-    others = [one for one in report.figures if one is not pyrope]
+    mine = [one for one in report.figures if one.kind is Kind.PYROPE]
+    others = [one for one in report.figures if one.kind is not Kind.PYROPE]
     rows = []
-    for connections, rounds in sorted(pyrope.search.items()):
-        mine = fig.rate(rounds)
-        ratios = []
-        for other in others:
-            theirs = fig.rate(other.search.get(connections, other.search.get(fig.IN_PROCESS, [])))
-            ratios.append(f"{mine / theirs:.2f}" if mine and theirs else NOTHING)
-        rows.append((str(connections), *ratios))
-    heads = ("connections", *(f"Pyrope / {other.label}" for other in others))
-    return _section("## Searches per second, ratios", heads, rows) if others else ""
+    for one in mine:
+        for connections, rounds in sorted(one.search.items()):
+            best = fig.best_search(
+                [other for other in others if other.kind is Kind.REDIS], connections
+            )
+            cells = [
+                NOTHING if best is None else _times(rounds, fig.rate(best.search[connections]))
+            ]
+            for other in others:
+                theirs = fig.rate(other.search.get(connections, [])) or fig.ceiling(other)
+                cells.append(_times(rounds, theirs))
+            rows.append((one.label, str(connections), *cells))
+    heads = ("", "connections", "best Redis", *(other.label for other in others))
+    return section("## Searches per second, times those of", heads, rows) if others else ""
+
+
+def _times(rounds: Sequence[Round], theirs: float | None) -> str:
+    mine = fig.rate(rounds)
+    return NOTHING if mine is None or not theirs else f"{mine / theirs:.2f}"
 
 
 def _sweeps(report: Report) -> str:
     rows = [
-        (one.label, str(point.ef), f"{point.recall:.4f}", _number(point.rate))
+        (
+            one.label,
+            "default" if point.effort is None else f"{one.effort_option} {point.effort}",
+            f"{point.recall:.4f}",
+            number(point.rate),
+        )
         for one in report.figures
         for point in one.sweep
     ]
-    title = "## Recall by EF, every query once, 32 connections"
-    return _section(title, ("", "EF", "recall@10", "searches/s"), rows)
+    title = "## Recall by effort, every query once, 32 connections"
+    return section(title, ("", "effort", "recall@10", "searches/s"), rows)
 
 
 def _ingest(report: Report) -> str:
+    redis = [one for one in report.figures if one.kind is Kind.REDIS and one.ingest]
+    rows = []
+    for one in report.figures:
+        for way, ingest in one.ingest.items():
+            ratios = []
+            for other in redis:
+                vadd = other.ingest[fig.ONE_BY_ONE].acknowledged
+                ratios.append(f"{ingest.acknowledged / vadd:.1f}, {ingest.indexed / vadd:.1f}")
+            rows.append(
+                (
+                    one.label,
+                    "in process" if one.kind is Kind.BARE else way,
+                    number(ingest.acknowledged),
+                    number(ingest.indexed),
+                    NOTHING if ingest.p50_us is None else f"{ingest.p50_us / 1e3:.2f}",
+                    NOTHING if ingest.p99_us is None else f"{ingest.p99_us / 1e3:.2f}",
+                    *ratios,
+                )
+            )
+    heads = ["", "way", "acknowledged vectors/s", "until merged vectors/s", "p50 ms", "p99 ms"]
+    heads += [f"× VADD, {one.label}" for one in redis]
+    note = "Ratios to VADD: acknowledged, until merged." if redis else ""
+    return section("## Ingest", heads, rows, note)
+
+
+def _mixed(report: Report) -> str:
     rows = [
         (
             one.label,
-            way,
-            _number(ingest.acknowledged),
-            _number(ingest.indexed),
-            NOTHING if ingest.p50_us is None else f"{ingest.p50_us / 1e3:.2f}",
-            NOTHING if ingest.p99_us is None else f"{ingest.p99_us / 1e3:.2f}",
+            f"{number(found.idle.rate)} → {number(found.busy.rate)}",
+            f"{found.kept:.0%}",
+            f"{_ms([found.idle], _p99)} → {_ms([found.busy], _p99)}",
+            NOTHING if found.stretch is None else f"{found.stretch:.2f}",
+            f"{_recall(one, [found.idle])} → {_recall(one, [found.busy])}",
+            f"{number(found.writes.rate)} of {number(found.asked_rate)}",
+            f"{found.writes.p50_us / 1e3:.2f}, {found.writes.p99_us / 1e3:.2f}",
+            f"{found.head_before:,} → {found.head_after:,}",
         )
         for one in report.figures
-        for way, ingest in one.ingest.items()
+        for found in one.mixed
     ]
-    heads = ("", "way", "acknowledged vectors/s", "until indexed vectors/s", "p50 ms", "p99 ms")
-    return _section("## Ingest", heads, rows)
+    heads = ["", "searches/s", "kept", "p99 ms", "times", "recall@10", "writes/s"]
+    heads += ["write p50, p99 ms", "head_count"]
+    note = "Idle → while writing, on the same index, 32 connections; writes paced by the clock."
+    return section("## Searches while vectors are written", heads, rows, note)
 
 
 def _ping(report: Report) -> str:
     rows = [
         (
             one.label,
-            _number(fig.rate(one.ping)),
+            number(fig.rate(one.ping)),
             _ms(one.ping, lambda found: found.p50_us),
             _ms(one.ping, lambda found: found.p99_us),
             _us(one.ping, lambda found: found.generator_cpu_us),
@@ -157,27 +207,32 @@ def _ping(report: Report) -> str:
         if one.ping
     ]
     heads = ("", "PING/s", "p50 ms", "p99 ms", "generator CPU µs", "server CPU µs")
-    return _section("## PING, 50 connections, unpipelined", heads, rows)
+    return section("## PING, 50 connections, unpipelined", heads, rows)
 
 
 def _memory(report: Report) -> str:
     rows = []
     for one in report.figures:
         for moment, memory in one.memory.items():
-            grown = fig.grown(one.memory, moment)
+            grown, said = fig.grown(one.memory, moment), one.reported.get(moment)
+            measured = grown is not None and moment != fig.EMPTY
             rows.append(
                 (
                     one.label,
                     moment,
-                    f"{memory.anonymous / 1e6:,.1f}",
-                    NOTHING if grown is None else f"{grown / 1e6:,.1f}",
-                    f"{memory.total / 1e6:,.1f}",
+                    megabytes(memory.anonymous),
+                    megabytes(grown),
+                    f"{grown / report.count:,.0f}" if measured and grown else NOTHING,
+                    megabytes(said),
+                    f"{said / grown - 1:+.1%}" if said and grown else NOTHING,
+                    megabytes(memory.total),
                 )
             )
-    heads = ("", "moment", "anonymous MB", "over empty MB", "resident MB")
+    heads = ["", "moment", "anonymous MB", "over empty MB", "bytes per vector"]
+    heads += ["memory_bytes MB", "off by", "resident MB"]
     raw = report.count * report.dim * 4 / 1e6
     note = f"Raw float32: {raw:,.1f} MB. Resident counts pages of mapped files too."
-    return _section("## Resident memory", heads, rows, note)
+    return section("## Memory", heads, rows, note)
 
 
 def _startup(report: Report) -> str:
@@ -187,22 +242,18 @@ def _startup(report: Report) -> str:
         for kind, seconds in one.startup.items()
     ]
     note = "From exec to the first answer to PING that is not LOADING; files in the page cache."
-    return _section("## Start-up", ("", "", "median s", "longest s", "times"), rows, note)
+    return section("## Start-up", ("", "", "median s", "longest s", "times"), rows, note)
 
 
-def _named(report: Report, label: str) -> Figures | None:
-    return next((one for one in report.figures if one.label == label), None)
-
-
-def _section(
-    title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], note: str = ""
-) -> str:
+def section(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> str:
+    """A heading with a table under it; nothing without rows."""
     if not rows:
         return ""
-    return f"{title}\n\n{_table(heads, rows)}" + (f"\n\n{note}" if note else "")
+    return f"{title}\n\n{table(heads, rows)}" + (f"\n\n{note}" if note else "")
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table that no cell's text can break."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
 
@@ -211,8 +262,18 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Rounded to a whole, with commas."""
     return NOTHING if value is None else f"{value:,.0f}"
+
+
+def megabytes(value: float | None) -> str:
+    """Bytes in millions."""
+    return NOTHING if value is None else f"{value / 1e6:,.1f}"
+
+
+def _p99(found: Round) -> float | None:
+    return found.p99_us
 
 
 def _ms(rounds: Sequence[Round], value: Callable[[Round], float | None]) -> str:
@@ -229,5 +290,5 @@ def _recall(one: Figures, rounds: Sequence[Round]) -> str:
     """Of the timed replies; of the sweep where the timed ones were not looked at."""
     found = fig.middle(rounds, lambda each: each.recall)
     if found is None:
-        found = next((point.recall for point in one.sweep if point.ef == one.ef), None)
+        found = next((point.recall for point in one.sweep if point.effort == one.effort), None)
     return NOTHING if found is None else f"{found:.4f}"

@@ -12,11 +12,13 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Any
 
 import hiredis
 
 from benchmarks.harness.generator import REPOSITORY
 from benchmarks.harness.memory import Memory, cpu_seconds, resident
+from benchmarks.harness.sweep import EF, NPROBE, Effort
 from benchmarks.harness.wire import Client, Field, Template
 
 INDEX = b"bench"
@@ -26,11 +28,14 @@ EF_CONSTRUCTION = 200
 
 START_SECONDS = 600.0
 STOP_SECONDS = 300.0
-CALL_SECONDS = 900.0
-"""Upper bounds, so that a server that hangs ends the step and not the day: a rebuild of 100,000
-vectors takes about a minute, saving their graph about a second."""
+CALL_SECONDS = 3600.0
+"""Upper bounds, so that a server that hangs ends the step and not the day: linking a million
+vectors of 384 dimensions into a graph takes ten minutes or so, saving it some seconds."""
 
 _POLL_SECONDS = 0.002
+
+_BLOCK_BYTES = 512
+"""The unit of st_blocks, whatever the file system's own."""
 
 _FIRST_OUTGOING_PORT = 32_768
 """Linux' default of net.ipv4.ip_local_port_range."""
@@ -62,6 +67,9 @@ class Server(ABC):
     settings: str
     """How it is configured, for the report."""
 
+    effort: Effort | None
+    """The search option that trades recall for speed; None: there is none."""
+
     @abstractmethod
     def version(self) -> str: ...
 
@@ -77,8 +85,8 @@ class Server(ABC):
         """Store one vector under its row number."""
 
     @abstractmethod
-    def search(self, ef: int) -> Template:
-        """Ids of the K nearest, nearest first."""
+    def search(self, effort: int | None) -> Template:
+        """Ids of the K nearest, nearest first; None: at the effort that the server chooses."""
 
     @abstractmethod
     def settle(self) -> None:
@@ -107,9 +115,8 @@ class Server(ABC):
         """
         self.port = _free_port()
         self._starts += 1
-        log = self.folder / f"log-{self._starts}.txt"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PYROPE_")}
-        with log.open("wb") as output:
+        with self._log.open("wb") as output:
             began = time.perf_counter()
             self._process = subprocess.Popen(
                 self.command_line(),
@@ -122,9 +129,8 @@ class Server(ABC):
             )
         while not self._answers():
             if self._process.poll() is not None:
-                tail = log.read_text(errors="replace")[-2000:]
                 self._process = None
-                raise ServerError(f"{self.label} ended before it was ready:\n{tail}")
+                raise ServerError(f"{self.label} ended before it was ready:\n{self.log_tail()}")
             if time.perf_counter() - began > START_SECONDS:
                 self.kill()
                 raise ServerError(f"{self.label} was not ready after {START_SECONDS:.0f} s")
@@ -164,7 +170,23 @@ class Server(ABC):
             process.wait()
 
     def client(self) -> Client:
+        """A new connection.
+
+        Raises:
+            ServerError: it is not running; another server may have its port by now.
+            OSError: it does not listen.
+        """
+        if self._process is None:
+            raise ServerError(f"{self.label} is not running")
         return Client(self.port, CALL_SECONDS)
+
+    def log_tail(self) -> str:
+        """The end of what it has written since it was last started."""
+        return self._log.read_text(errors="replace")[-2000:] if self._log.is_file() else ""
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / f"log-{self._starts}.txt"
 
     def memory(self) -> Memory:
         return resident(self.pid)
@@ -184,19 +206,41 @@ class Server(ABC):
             return False
 
 
+GRAPHS = ("HNSW", "HNSW_SQ8", "AUTO")
+"""Index types whose graph can be given a shape."""
+
+TYPES: dict[str, Effort | None] = {
+    "FLAT": None,
+    "HNSW": EF,
+    "HNSW_SQ8": EF,
+    "IVF_FLAT": NPROBE,
+    "IVF_PQ": NPROBE,
+    "AUTO": EF,
+}
+"""Pyrope's index types, and what trades recall for speed on each."""
+
+
 class Pyrope(Server):
     """Pyrope from this repository, with durability on, run by this interpreter."""
 
-    settings = f"HNSW, COSINE, M {M}, EFCONSTRUCTION {EF_CONSTRUCTION}, durable"
-
-    def __init__(self, label: str, folder: Path, config: Path | None = None) -> None:
+    def __init__(
+        self, label: str, folder: Path, config: Path | None = None, index_type: str = "HNSW"
+    ) -> None:
         """With durability on.
 
         Args:
             config: a configuration file for it.
+            index_type: one of `TYPES`.
         """
         super().__init__(label, folder)
         self._config = config
+        self.index_type = index_type
+        self.effort = TYPES[index_type]
+        self._options: tuple[tuple[str, int], ...] = ()
+        if index_type in GRAPHS:
+            self._options = (("M", M), ("EFCONSTRUCTION", EF_CONSTRUCTION))
+        words = [f"{name} {value}" for name, value in self._options]
+        self.settings = ", ".join([index_type, "COSINE", *words, "durable"])
 
     def version(self) -> str:
         return importlib.metadata.version("pyrope-server")
@@ -209,10 +253,11 @@ class Pyrope(Server):
         return command
 
     def create(self, dim: int) -> None:
-        shape = (b"DIM", b"%d" % dim, b"METRIC", b"COSINE", b"TYPE", b"HNSW")
-        effort = (b"M", b"%d" % M, b"EFCONSTRUCTION", b"%d" % EF_CONSTRUCTION)
+        arguments = [b"DIM", b"%d" % dim, b"METRIC", b"COSINE", b"TYPE", self.index_type.encode()]
+        for name, value in self._options:
+            arguments += [name.encode(), b"%d" % value]
         with self.client() as client:
-            client.call(b"VECTOR.CREATE", INDEX, *shape, *effort)
+            client.call(b"VECTOR.CREATE", INDEX, *arguments)
 
     def add(self) -> Template:
         return (b"VECTOR.ADD", INDEX, Field.ID, b"FP32", Field.VECTORS)
@@ -221,8 +266,8 @@ class Pyrope(Server):
         """Store many vectors at once under their row numbers."""
         return (b"VECTOR.MADD", INDEX, b"FP32", Field.VECTORS, b"IDS", Field.IDS)
 
-    def search(self, ef: int) -> Template:
-        options = (b"COUNT", b"%d" % K, b"EF", b"%d" % ef)
+    def search(self, effort: int | None) -> Template:
+        options = (b"COUNT", b"%d" % K, *_effort(self, effort))
         return (b"VECTOR.SEARCH", INDEX, b"FP32", Field.VECTORS, *options)
 
     def settle(self) -> None:
@@ -233,21 +278,34 @@ class Pyrope(Server):
         with self.client() as client:
             return int(client.call(b"VECTOR.CARD", INDEX))
 
-    def remove_graphs(self) -> None:
+    def describe(self) -> dict[str, Any]:
+        """What VECTOR.INFO says: integers and strings by name."""
+        with self.client() as client:
+            flat = client.call(b"VECTOR.INFO", INDEX)
+        values = (one.decode() if isinstance(one, bytes) else one for one in flat[1::2])
+        return dict(zip((name.decode() for name in flat[::2]), values, strict=True))
+
+    def remove_graphs(self) -> int:
         """Delete the saved graphs of the stopped server, so that it must rebuild them.
 
-        Raises:
-            ServerError: there was none.
+        Returns:
+            How many files there were: an index that is scanned has none.
         """
         graphs = [path for path in self.data.glob("indexes/*/graph*") if path.is_file()]
-        if not graphs:
-            raise ServerError(f"{self.label} has saved no graph")
         for path in graphs:
             path.unlink()
+        return len(graphs)
+
+    def disk_bytes(self) -> int:
+        """What its data takes on the disk (holes in files not counted)."""
+        files = [path for path in self.data.rglob("*") if path.is_file()]
+        return sum(path.stat().st_blocks for path in files) * _BLOCK_BYTES
 
 
 class Redis(Server):
     """Redis 8 with its vector sets, without persistence."""
+
+    effort = EF
 
     def __init__(
         self,
@@ -292,8 +350,8 @@ class Redis(Server):
         vector = (b"FP32", Field.VECTORS, Field.ID)
         return (b"VADD", INDEX, *vector, *self._cas, self._quantisation, *effort)
 
-    def search(self, ef: int) -> Template:
-        options = (b"COUNT", b"%d" % K, b"EF", b"%d" % ef)
+    def search(self, effort: int | None) -> Template:
+        options = (b"COUNT", b"%d" % K, *_effort(self, effort))
         return (b"VSIM", INDEX, b"FP32", Field.VECTORS, *options)
 
     def settle(self) -> None:
@@ -307,6 +365,14 @@ class Redis(Server):
         """Write the RDB file that the next start loads."""
         with self.client() as client:
             client.call(b"SAVE")
+
+
+def _effort(server: Server, effort: int | None) -> tuple[bytes, ...]:
+    if effort is None:
+        return ()
+    if server.effort is None:
+        raise ServerError(f"{server.label} has no effort to set")
+    return server.effort.option, b"%d" % effort
 
 
 def _free_port() -> int:

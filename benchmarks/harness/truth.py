@@ -65,7 +65,11 @@ def _scan(dataset: Dataset, k: int) -> Truth:
 
 
 def recall(
-    found: NDArray[np.int64], dataset: Dataset, truth: Truth, rows: NDArray[np.bool_] | None = None
+    found: NDArray[np.int64],
+    dataset: Dataset,
+    truth: Truth,
+    rows: NDArray[np.bool_] | None = None,
+    newcomers: Float32Matrix | None = None,
 ) -> float:
     """Mean share of the true k nearest that was found.
 
@@ -76,6 +80,11 @@ def recall(
     Args:
         found: int64, shape (queries, k); -1 where fewer were found.
         rows: bool, shape (queries,): the queries that count; None: all. At least one.
+        newcomers: float32, shape (n, dim): vectors that the truth does not know, stored under the
+            ids that follow the dataset's. One that is found counts by the same rule.
+
+    Raises:
+        ValueError: an id was found that is nobody's.
     """
     k = truth.ids.shape[1]
     if rows is None:
@@ -83,6 +92,13 @@ def recall(
     ordered = np.sort(found[rows], axis=1)
     repeated = np.zeros(ordered.shape, dtype=np.bool_)
     repeated[:, 1:] = ordered[:, 1:] == ordered[:, :-1]
-    scores = np.einsum("qkd,qd->qk", dataset.base[ordered], dataset.queries[rows])
+    known = len(dataset.base)
+    late = ordered >= known
+    vectors = dataset.base[np.where(late, 0, ordered)]
+    if late.any():
+        if newcomers is None:
+            raise ValueError(f"id {ordered.max()} was found, and {known} vectors are known")
+        vectors[late] = newcomers[ordered[late] - known]
+    scores = np.einsum("qkd,qd->qk", vectors, dataset.queries[rows])
     good = (ordered >= 0) & ~repeated & (scores >= truth.scores[rows, -1:] - TIE)
     return float(np.minimum(good.sum(axis=1), k).mean() / k)

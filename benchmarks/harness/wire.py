@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import hiredis
 import numpy as np
@@ -37,22 +37,54 @@ class Recipe:
         template: the command's arguments, with fields to be filled.
         vectors: a ``.npy`` file, float32, shape (n, dim); None for commands without a vector.
         rows_per_request: rows that fill one request.
+        rows: only the first so many rows of the file; None: all.
+        first_id: the id of the first row.
+        ahead: encode every request before the first is sent. Without, each is encoded when it is
+            its turn, for data that should not be in memory a second time.
     """
 
     template: Template
     vectors: Path | None = None
     rows_per_request: int = 1
+    rows: int | None = None
+    first_id: int = 0
+    ahead: bool = True
 
-    def encode(self) -> list[bytes]:
+    def encode(self) -> Sequence[bytes]:
         """The requests' bytes; one request if there are no vectors."""
         if self.vectors is None:
             return [pack(argument for argument in self.template if isinstance(argument, bytes))]
-        rows = np.load(self.vectors, mmap_mode="r")
-        step = self.rows_per_request
-        return [
-            pack(_fill(self.template, first, rows[first : first + step]))
-            for first in range(0, len(rows), step)
-        ]
+        rows = np.load(self.vectors, mmap_mode="r")[: self.rows]
+        requests = _Requests(self, rows)
+        return list(requests) if self.ahead else requests
+
+
+class _Requests(Sequence[bytes]):
+    """A recipe's requests, each encoded when it is asked for."""
+
+    def __init__(self, recipe: Recipe, rows: NDArray[np.float32]) -> None:
+        self._recipe = recipe
+        self._rows = rows
+
+    def __len__(self) -> int:
+        step = self._recipe.rows_per_request
+        return (len(self._rows) + step - 1) // step
+
+    @overload
+    def __getitem__(self, number: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[bytes]: ...
+
+    def __getitem__(self, number: int | slice) -> bytes | Sequence[bytes]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(f"there is no request {number}")
+        step = self._recipe.rows_per_request
+        first = number * step
+        rows = self._rows[first : first + step]
+        return pack(_fill(self._recipe.template, self._recipe.first_id + first, rows))
 
 
 def pack(arguments: Iterable[bytes]) -> bytes:

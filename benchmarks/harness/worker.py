@@ -12,7 +12,8 @@ import sys
 import time
 from io import BufferedRWPair
 
-from benchmarks.harness.load import Job, LoadError, Result, run
+from benchmarks.harness.load import Job, Result, run
+from benchmarks.harness.paced import LoadError
 
 PROGRESS_SECONDS = 0.5
 
@@ -41,7 +42,8 @@ def serve(channel: BufferedRWPair) -> None:
             return
         try:
             told = progress if job.seconds is None else None
-            send(run(job, job.recipe.encode(), told))
+            writes = () if job.writes is None else job.writes.recipe.encode()
+            send(run(job, job.recipe.encode(), told, writes))
         except (LoadError, OSError) as error:
             send(error)
 

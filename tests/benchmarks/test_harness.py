@@ -3,183 +3,21 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import hiredis
 import numpy as np
 import pytest
 from benchmarks.harness import data, memory, report, targets, truth
 from benchmarks.harness import figures as fig
-from benchmarks.harness.bare import BareEngine
-from benchmarks.harness.figures import Figures, Ingest, Point, Report, Round
-from benchmarks.harness.generator import LoadGenerator
-from benchmarks.harness.load import Job, LoadError
+from benchmarks.harness.bare import BARE_ENGINES, BATCHES, BareEngine
+from benchmarks.harness.figures import Figures, Ingest, Kind, Mixed, Point, Report, Round
 from benchmarks.harness.memory import Memory
-from benchmarks.harness.servers import K, Pyrope, Server, ServerError
-from benchmarks.harness.sweep import sweep
-from benchmarks.harness.wire import Client, Field, Recipe, Template
-
-
-class EchoServer:
-    """Answers each command with an array of its first argument's number and the one after it.
-
-    ``FAIL`` is answered with an error, and ``CLOSE`` by closing the connection.
-    """
-
-    def __init__(self) -> None:
-        self.commands: list[list[bytes]] = []
-        self._closing = False
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            connection, _ = self._listener.accept()
-            if self._closing:
-                connection.close()
-                return
-            thread = threading.Thread(target=self._serve, args=(connection,))
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, connection: socket.socket) -> None:
-        reader = hiredis.Reader()
-        with connection:
-            while chunk := connection.recv(65536):
-                reader.feed(chunk)
-                while (command := reader.gets()) is not False:
-                    self.commands.append(command)
-                    if command[0] == b"CLOSE":
-                        return
-                    connection.sendall(self._reply(command))
-
-    def _reply(self, command: list[bytes]) -> bytes:
-        if command[0] == b"FAIL":
-            return b"-ERR as asked\r\n"
-        number = int(command[1]) if len(command) > 1 else 0
-        return b"*2\r\n$%d\r\n%d\r\n:%d\r\n" % (len(str(number)), number, number + 1)
-
-    def close(self) -> None:
-        self._closing = True
-        socket.create_connection(("127.0.0.1", self.port)).close()
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-
-@pytest.fixture
-def echo() -> Iterator[EchoServer]:
-    server = EchoServer()
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def generator() -> Iterator[LoadGenerator]:
-    with LoadGenerator() as running:
-        yield running
-
-
-@pytest.fixture
-def vectors(tmp_path: Path) -> Path:
-    file = tmp_path / "vectors.npy"
-    np.save(file, np.arange(21, dtype=np.float32).reshape(7, 3))
-    return file
-
-
-# -- requests ------------------------------------------------------------------------------------
-
-
-def parsed(request: bytes) -> list[bytes]:
-    reader = hiredis.Reader()
-    reader.feed(request)
-    command: list[bytes] = reader.gets()
-    assert reader.gets() is False, "one request, and nothing after it"
-    return command
-
-
-def test_a_recipe_fills_its_template_from_each_row(vectors: Path) -> None:
-    requests = Recipe((b"ADD", Field.ID, b"FP32", Field.VECTORS), vectors).encode()
-    assert len(requests) == 7
-    row = np.array([6, 7, 8], dtype="<f4").tobytes()
-    assert parsed(requests[2]) == [b"ADD", b"2", b"FP32", row]
-
-
-def test_a_recipe_in_batches_ends_with_a_smaller_one(vectors: Path) -> None:
-    template: Template = (b"MADD", Field.VECTORS, b"IDS", Field.IDS)
-    requests = Recipe(template, vectors, rows_per_request=3).encode()
-    assert [parsed(request)[3:] for request in requests] == [
-        [b"3", b"0", b"1", b"2"],
-        [b"3", b"3", b"4", b"5"],
-        [b"1", b"6"],
-    ]
-    assert len(parsed(requests[0])[1]) == 3 * 3 * 4
-
-
-# -- the load generator --------------------------------------------------------------------------
-
-
-def test_a_job_without_a_time_sends_each_request_once(
-    echo: EchoServer, generator: LoadGenerator, vectors: Path
-) -> None:
-    job = Job(echo.port, Recipe((b"X", Field.ID), vectors), connections=3, ids_per_reply=3)
-    result = generator.run(job)
-    assert sorted(int(command[1]) for command in echo.commands) == list(range(7))
-    assert result.requests == result.total_requests == 7
-    assert result.answered.all()
-    assert result.found.tolist() == [[row, row + 1, -1] for row in range(7)]
-    assert 0 < result.p50_us <= result.p99_us <= result.max_us <= result.seconds * 1e6
-
-
-def test_a_timed_job_goes_round_and_leaves_the_warm_up_out(
-    echo: EchoServer, generator: LoadGenerator, vectors: Path
-) -> None:
-    recipe = Recipe((b"X", Field.ID), vectors)
-    result = generator.run(Job(echo.port, recipe, connections=2, seconds=0.2, warmup=0.1))
-    assert result.total_requests == len(echo.commands)
-    assert 7 < result.requests < result.total_requests
-    assert result.seconds == 0.2
-    assert result.rate == pytest.approx(result.requests / 0.2)
-
-
-def test_a_request_larger_than_the_sockets_buffers_arrives_whole(
-    echo: EchoServer, generator: LoadGenerator, tmp_path: Path
-) -> None:
-    file = tmp_path / "large.npy"
-    rows = np.random.default_rng(0).random((2, 4_000_000), dtype=np.float32)
-    np.save(file, rows)
-    job = Job(echo.port, Recipe((b"X", Field.ID, Field.VECTORS), file), connections=2)
-    assert generator.run(job).requests == 2
-    arrived = {int(command[1]): command[2] for command in echo.commands}
-    assert arrived == {number: row.tobytes() for number, row in enumerate(rows)}
-
-
-def test_an_error_reply_ends_the_job_and_not_the_generator(
-    echo: EchoServer, generator: LoadGenerator
-) -> None:
-    with pytest.raises(LoadError, match="ERR as asked"):
-        generator.run(Job(echo.port, Recipe((b"FAIL",)), connections=2))
-    assert generator.run(Job(echo.port, Recipe((b"X",)), connections=2)).requests == 1
-
-
-def test_a_closed_connection_ends_the_job(echo: EchoServer, generator: LoadGenerator) -> None:
-    with pytest.raises(LoadError, match="closed a connection"):
-        generator.run(Job(echo.port, Recipe((b"CLOSE",)), connections=1))
-
-
-def test_nobody_listening_is_an_os_error(generator: LoadGenerator) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        with pytest.raises(ConnectionRefusedError):
-            generator.run(Job(unused.getsockname()[1], Recipe((b"X",)), connections=1))
-
+from benchmarks.harness.paced import WriteResult
+from benchmarks.harness.servers import TYPES, K, Pyrope, Server, ServerError
+from benchmarks.harness.sweep import EF, sweep, up_to
+from benchmarks.harness.wire import Client, Template
 
 # -- data, truth, recall -------------------------------------------------------------------------
 
@@ -243,32 +81,77 @@ def test_recall_looks_only_at_answered_queries(dataset: data.Dataset) -> None:
     assert truth.recall(found, dataset, exact) == 0.2
 
 
-def test_the_bare_engine_finds_nearly_all_at_a_high_ef(dataset: data.Dataset) -> None:
-    bare = BareEngine(dataset.base, dataset.queries)
+def test_a_newcomer_that_is_found_counts_by_its_own_score() -> None:
+    base = np.eye(4, dtype=np.float32)
+    small = data.Dataset("", base, base[:1])
+    exact = truth.exact(small, 1, cache=None)
+    late = np.array([[0, 0, 0, 1], [1, 0, 0, 0]], dtype=np.float32)
+    assert truth.recall(np.array([[4]]), small, exact, newcomers=late) == 0.0
+    assert truth.recall(np.array([[5]]), small, exact, newcomers=late) == 1.0
+    with pytest.raises(ValueError, match="id 5 was found"):
+        truth.recall(np.array([[5]]), small, exact)
+
+
+def test_newcomers_are_unit_vectors_that_the_dataset_does_not_hold(dataset: data.Dataset) -> None:
+    late = data.newcomers(dataset, 100, seed=1)
+    np.testing.assert_allclose(np.linalg.norm(late, axis=1), 1, rtol=1e-5)
+    assert (late @ dataset.base.T).max() < 1 - 1e-6
+    assert np.array_equal(late, data.newcomers(dataset, 100, seed=1))
+
+
+@pytest.mark.parametrize("engine", BARE_ENGINES)
+def test_a_bare_engine_finds_nearly_all_at_a_high_ef(
+    dataset: data.Dataset, engine: type[BareEngine]
+) -> None:
+    bare = engine(dataset.base, dataset.queries)
     bare.ingest()
     exact = truth.exact(dataset, K, cache=None)
-    found, rate = bare.search_all(ef=400)
-    assert truth.recall(found, dataset, exact) > 0.99
+    found, rate = bare.search_all(effort=400)
+    assert truth.recall(found, dataset, exact) > 0.98
     assert rate > 0
-    assert bare.search_for(ef=10, seconds=0.05) > 0
+    for batch in BATCHES:
+        assert bare.search_for(effort=10, seconds=0.05, batch=batch) > 0
 
 
-# -- the search for EF ---------------------------------------------------------------------------
+# -- the search for an effort --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("needed", [5, 10, 33, 100, 1000, 2048])
-def test_a_sweep_comes_close_to_the_smallest_sufficient_ef(needed: int) -> None:
-    reached, points = sweep(lambda ef: Point(ef, min(1.0, ef / needed), 1.0), target=1.0)
+def test_a_sweep_comes_close_to_the_smallest_sufficient_effort(needed: int) -> None:
+    reached, points = sweep(
+        lambda ef: Point(ef, min(1.0, ef / needed), 1.0), target=1.0, ladder=EF.ladder
+    )
     assert reached is not None
     assert needed <= reached <= max(10, needed + 1, needed * (1 + 1 / 16))
-    assert [point.ef for point in points] == sorted({point.ef for point in points})
-    assert any(point.ef > reached for point in points) or reached == 2048
+    efforts = [point.effort for point in points if point.effort is not None]
+    assert efforts == sorted(set(efforts))
+    assert max(efforts) > reached or reached == 2048
 
 
 def test_a_sweep_that_never_reaches_says_so() -> None:
-    reached, points = sweep(lambda ef: Point(ef, 0.5, 1.0), target=0.9)
+    reached, points = sweep(lambda ef: Point(ef, 0.5, 1.0), target=0.9, ladder=EF.ladder)
     assert reached is None
-    assert points[-1].ef == 2048
+    assert points[-1].effort == 2048
+
+
+def test_a_sweep_measures_nothing_twice() -> None:
+    probed: list[int] = []
+
+    def probe(effort: int) -> Point:
+        probed.append(effort)
+        return Point(effort, min(1.0, effort / 100), 1.0)
+
+    _, known = sweep(probe, 0.5, EF.ladder)
+    reached, points = sweep(probe, 0.9, EF.ladder, known)
+    assert reached is not None
+    assert 90 <= reached <= 96
+    assert sorted(probed) == sorted(set(probed)) == [point.effort for point in points]
+
+
+def test_a_ladder_ends_with_the_number_of_lists() -> None:
+    assert up_to((1, 2, 4, 8), 4) == (1, 2, 4)
+    assert up_to((1, 2, 4, 8), 7) == (1, 2, 4, 7)
+    assert up_to((1, 2, 4, 8), 100) == (1, 2, 4, 8, 100)
 
 
 # -- /proc ---------------------------------------------------------------------------------------
@@ -317,6 +200,7 @@ class ScriptedServer(Server):
     """Loading when asked first, ready when asked again, ends with `status` on SIGTERM."""
 
     settings = ""
+    effort = None
 
     def __init__(self, folder: Path, status: int = 0, script: str = SCRIPT) -> None:
         super().__init__("scripted", folder)
@@ -335,7 +219,7 @@ class ScriptedServer(Server):
     def add(self) -> Template:
         return ()
 
-    def search(self, ef: int) -> Template:
+    def search(self, effort: int | None) -> Template:
         return ()
 
     def settle(self) -> None:
@@ -373,16 +257,32 @@ def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
         server.start()
 
 
+def test_every_index_type_is_searched_with_its_own_effort(tmp_path: Path) -> None:
+    for index_type, effort in TYPES.items():
+        server = Pyrope("Pyrope", tmp_path / index_type, index_type=index_type)
+        assert b"EF" not in server.search(None)
+        assert b"NPROBE" not in server.search(None)
+        if effort is None:
+            with pytest.raises(ServerError, match="no effort"):
+                server.search(7)
+        else:
+            assert server.search(7)[-2:] == (effort.option, b"7")
+
+
+def test_nobody_speaks_to_a_server_that_is_not_running(tmp_path: Path) -> None:
+    with pytest.raises(ServerError, match="not running"):
+        Pyrope("Pyrope", tmp_path).client()
+
+
 def test_removing_pyropes_graphs_leaves_its_other_files(tmp_path: Path) -> None:
     server = Pyrope("Pyrope", tmp_path)
     index = server.data / "indexes" / "1"
     index.mkdir(parents=True)
     for name in ("graph.meta", "graph-0f.bin", "vectors"):
         (index / name).touch()
-    server.remove_graphs()
+    assert server.remove_graphs() == 2
     assert [file.name for file in index.iterdir()] == ["vectors"]
-    with pytest.raises(ServerError, match="no graph"):
-        server.remove_graphs()
+    assert server.remove_graphs() == 0
 
 
 def test_a_killed_server_leaves_nothing_listening(tmp_path: Path) -> None:
@@ -396,22 +296,39 @@ def test_a_killed_server_leaves_nothing_listening(tmp_path: Path) -> None:
 # -- targets and report --------------------------------------------------------------------------
 
 
-def figures(label: str, rate: float, p99: float, grown: int, ingest: float) -> Figures:
+def figures(
+    label: str,
+    kind: Kind,
+    rate: float,
+    p99: float = 8000.0,
+    ingest: float = 1000.0,
+    index_type: str = "HNSW",
+) -> Figures:
     """Three rounds around the given figures, the middle of which is meant."""
     rounds = [
         Round(rate * factor, p99 / 2, p99 / factor, 9.0, 99.0, 0.991) for factor in (2, 1, 0.5)
     ]
+    pyrope, bare = kind is Kind.PYROPE, kind is Kind.BARE
+    idle = Round(1000.0, 1000.0, 5000.0, recall=0.99)
+    busy = Round(900.0, 2000.0, 9000.0, recall=0.991)
+    mixed = Mixed(idle, busy, 1000.0, WriteResult(1200, 999.0, 10.0, 20.0, 30.0), 0, 123)
     return Figures(
         label,
         version="1",
         settings="as usual",
+        kind=kind,
+        index_type=index_type,
         ingest={fig.ONE_BY_ONE: Ingest(ingest, ingest / 2, 10.0, 20.0, 5.0)},
         sweep=[Point(32, 0.95, rate * 2), Point(64, 0.991, rate), Point(96, 0.995, rate / 2)],
-        ef=64,
-        search={32: rounds},
-        ping=rounds,
-        memory={fig.EMPTY: Memory(1000, 2000), fig.SEARCHED: Memory(1000 + grown, 9000)},
-        startup={fig.START_SAVED: [2.0, 9.0, 1.0], fig.START_REBUILT: [61.0]},
+        effort=64,
+        reached=True,
+        search={} if bare else {32: rounds},
+        in_process={16: [Round(rate / 2)], 32: [Round(rate)]} if bare else {},
+        ping=[] if bare else rounds,
+        mixed=[mixed] if pyrope else [],
+        memory={fig.EMPTY: Memory(1000, 2000), fig.SEARCHED: Memory(11_000, 19_000)},
+        reported={fig.SEARCHED: 9_000} if pyrope else {},
+        startup={fig.START_SAVED: [2.0, 9.0, 1.0], fig.START_REBUILT_MERGED: [61.0]},
     )
 
 
@@ -430,53 +347,107 @@ def whole(*of: Figures) -> Report:
     )
 
 
-def test_targets_are_judged_on_medians() -> None:
-    pyrope = figures("Pyrope", rate=4000, p99=8000, grown=200, ingest=1000)
-    redis = figures("Redis", rate=2000, p99=9000, grown=199, ingest=251)
-    found = {one.name: one.met for one in targets.verdicts(pyrope, redis, 100_000)}
-    assert list(found.values()) == [True, True, False, True, False, True, False]
+def judged(*of: Figures) -> dict[str, bool | None]:
+    return {one.name: one.met for one in targets.verdicts(of)}
+
+
+SEARCHES = "searches/s at the same recall, 32 connections"
+TAIL = "p99 of those searches, 32 connections"
+CEILING = "those searches beside the bare engine's batches"
+ADDED = "ingest, durable, one vector a request, acknowledged"
+MERGED = "ingest, durable, one vector a request, until merged"
+
+
+def test_targets_are_judged_on_medians_and_against_the_best_redis() -> None:
+    pyrope = figures("Pyrope", Kind.PYROPE, rate=6000, p99=4000, ingest=10_000)
+    slow = figures("Redis NOQUANT", Kind.REDIS, rate=1500, p99=20_000, ingest=400)
+    quick = figures("Redis Q8", Kind.REDIS, rate=2000, p99=8000, ingest=500)
+    bare = figures("bare", Kind.BARE, rate=10_000)
+    met = judged(pyrope, slow, quick, bare)
+    assert [met[name] for name in (SEARCHES, TAIL, CEILING, ADDED, MERGED)] == [True] * 5
+    quick = figures("Redis Q8", Kind.REDIS, rate=2001, p99=7999, ingest=1001)
+    bare = figures("bare", Kind.BARE, rate=10_001)
+    met = judged(pyrope, slow, quick, bare)
+    assert [met[name] for name in (SEARCHES, TAIL, CEILING, ADDED, MERGED)] == [False] * 5
+
+
+def test_a_redis_that_missed_the_recall_is_no_bar() -> None:
+    pyrope = figures("Pyrope", Kind.PYROPE, rate=6000)
+    slow = figures("Redis NOQUANT", Kind.REDIS, rate=1500)
+    careless = figures("Redis Q8", Kind.REDIS, rate=9000)
+    careless.reached = False
+    assert judged(pyrope, careless, slow)[SEARCHES] is True
 
 
 def test_a_server_that_missed_the_recall_wins_nothing_by_speed() -> None:
-    pyrope = figures("Pyrope", rate=9000, p99=1, grown=1, ingest=1000)
-    pyrope.ef = None
-    redis = figures("Redis", rate=2000, p99=9000, grown=2, ingest=100)
-    speed, tail, *_ = targets.verdicts(pyrope, redis, 100_000)
-    assert speed.met is False
-    assert tail.met is False
+    pyrope = figures("Pyrope", Kind.PYROPE, rate=9000, p99=1)
+    pyrope.reached = False
+    redis = figures("Redis", Kind.REDIS, rate=2000)
+    met = judged(pyrope, redis, figures("bare", Kind.BARE, rate=9000))
+    assert [met[name] for name in (SEARCHES, TAIL, CEILING)] == [False] * 3
+
+
+def test_a_type_is_judged_beside_the_bare_engine_of_its_own_kind() -> None:
+    pyrope = figures("Pyrope", Kind.PYROPE, rate=6000, index_type="IVF_PQ")
+    assert CEILING not in judged(pyrope, figures("bare", Kind.BARE, rate=1))
+
+
+def test_searches_beside_writes_prove_nothing_if_the_writes_fall_behind() -> None:
+    pyrope = figures("Pyrope", Kind.PYROPE, rate=6000)
+    kept = "searches/s while 1,000/s are written"
+    assert judged(pyrope)[kept] is True
+    assert judged(pyrope)["p99 while 1,000/s are written"] is True
+    behind = WriteResult(1200, 900.0, 10.0, 20.0, 30.0)
+    mixed = pyrope.mixed[0]
+    pyrope.mixed = [Mixed(mixed.idle, mixed.busy, 1000.0, behind, 0, 0)]
+    assert judged(pyrope)[kept] is False
+
+
+def test_memory_is_judged_by_what_the_server_says_of_itself() -> None:
+    pyrope = figures("Pyrope", Kind.PYROPE, rate=6000)
+    name = "memory_bytes beside the anonymous memory grown by"
+    assert judged(pyrope)[name] is True
+    pyrope.reported[fig.SEARCHED] = 8_400
+    assert judged(pyrope)[name] is False
 
 
 def test_without_redis_only_what_needs_no_redis_is_judged() -> None:
-    pyrope = figures("Pyrope", rate=4000, p99=8000, grown=200, ingest=1000)
-    judged = [one.met for one in targets.verdicts(pyrope, None, 100_000)]
-    assert judged == [None, None, None, None, True, True, False]
-    assert targets.verdicts(pyrope, None, 5_000)[4].met is None
+    met = judged(figures("Pyrope", Kind.PYROPE, rate=6000))
+    assert [met[name] for name in (SEARCHES, TAIL, ADDED, MERGED)] == [None] * 4
+    assert met["restart"] is True
+    assert met["restart without graph, merged"] is False
 
 
 def test_the_page_holds_the_figures_and_the_verdicts() -> None:
-    pyrope = figures("Pyrope", rate=4000, p99=8000, grown=200, ingest=1000)
-    redis = figures("Redis", rate=2000, p99=9000, grown=199, ingest=251)
-    page = report.to_markdown(whole(pyrope, redis), plot="run.png")
-    assert "2.00 × (4,000/s to 2,000/s) | at least 2 × | yes |" in page
-    assert "| Pyrope | 32 | 64 | 4,000 | 4.00 | 8.00 | 0.9910 | 9.0 | 99.0 |" in page
+    pyrope = figures("Pyrope HNSW", Kind.PYROPE, rate=6000, ingest=9000)
+    redis = figures("Redis", Kind.REDIS, rate=2000, ingest=300)
+    bare = figures("bare hnswlib", Kind.BARE, rate=10_000)
+    page = report.to_markdown(whole(pyrope, redis, bare), plot="run.png")
+    assert "3.00 × (6,000/s to 2,000/s) | at least 3 × Redis | yes |" in page
+    assert "| Pyrope HNSW | 32 | EF 64 | 6,000 | 4.00 | 8.00 | 0.9910 | 9.0 | 99.0 |" in page
+    assert "| bare hnswlib | batches of 32 | EF 64 | 10,000 |" in page
+    assert "| Pyrope HNSW | 32 | 3.00 | 3.00 | 0.60 |" in page
+    assert "| 9,000 | 4,500 | 0.01 | 0.02 | 30.0, 15.0 |" in page
+    assert "| 1,000 → 900 | 90% | 5.00 → 9.00 | 1.80 | 0.9900 → 0.9910 | 999 of 1,000 |" in page
+    assert "-10.0%" in page
     assert "a \\| b" in page, "what comes from the machine cannot break the table"
     assert "](run.png)" in page
     assert "Failed steps" not in page
 
 
 def test_the_page_of_a_run_in_which_all_failed_says_what_failed() -> None:
-    nothing = whole(Figures("Pyrope", "not started", ""))
+    nothing = whole(Figures("Pyrope", "not started", "", Kind.PYROPE, "HNSW"))
     nothing.failures.append("start Pyrope: no such file")
     page = report.to_markdown(nothing, plot=None)
     assert "start Pyrope: no such file" in page
-    assert page.count("not measured") == 7
+    assert page.count("not measured") == len(targets.verdicts(nothing.figures))
     assert "## Search" not in page
 
 
 def test_the_plot_is_written_where_there_is_something_to_see(tmp_path: Path) -> None:
     plot = pytest.importorskip("benchmarks.harness.plot", reason="needs the bench extra")
     file = tmp_path / "run.png"
-    assert not plot.plot(whole(Figures("Pyrope", "", "")), file)
+    assert not plot.plot(whole(Figures("Pyrope", "", "", Kind.PYROPE, "HNSW")), file)
     assert not file.exists()
-    assert plot.plot(whole(figures("Pyrope", 4000, 8000, 1, 1)), file)
+    assert plot.plot(whole(figures("Pyrope", Kind.PYROPE, rate=4000)), file)
     assert file.read_bytes().startswith(b"\x89PNG")

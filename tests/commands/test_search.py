@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import redis
 from numpy.typing import NDArray
 
+from pyrope.service.index import OpenIndex
 from servers import RunningServer, encode, exchange
 
 DIM = 8
@@ -166,6 +169,7 @@ def test_msearch_answers_each_vector_like_a_search(any_client: redis.Redis) -> N
 def test_withinfo_tells_how_the_answer_came_about(server: RunningServer) -> None:
     with server.client(protocol=3) as client:
         fill(client, "i")
+        client.execute_command("VECTOR.BUILD", "i")
         command = ("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes(), "WITHINFO")
         hits, info = client.execute_command(*command, "EF", 99)
         assert len(hits) == 10
@@ -183,6 +187,64 @@ def test_withinfo_tells_how_the_answer_came_about(server: RunningServer) -> None
         _, exact = client.execute_command(*command, "TRUTH")
         assert exact[b"certified_recall"] == 1
         assert exact[b"request_id"] != info[b"request_id"]
+
+
+def info_of(client: redis.Redis, *options: Any) -> dict[bytes, Any]:
+    command = ("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes(), "WITHINFO")
+    info: dict[bytes, Any] = client.execute_command(*command, *options)[1]
+    return info
+
+
+@pytest.mark.parametrize(
+    ("type_", "options", "expected"),
+    [
+        ("FLAT", ("EF", 50), (None, None, None)),
+        ("FLAT", ("MAXSCANS", 50), (None, None, 50)),
+        ("HNSW", (), (64, None, None)),
+        ("HNSW", ("EF", 50, "MAXSCANS", 10_000), (50, None, 10_000)),
+        ("HNSW_SQ8", ("EF", 50), (50, None, None)),
+        ("IVF_FLAT", ("NPROBE", 7, "MAXSCANS", 100), (None, 7, 100)),
+        ("IVF_PQ", ("NPROBE", 7), (None, 7, None)),
+        ("AUTO", ("EF", 50), (None, None, None)),
+        ("HNSW", ("EF", 50, "TRUTH"), (None, None, None)),
+    ],
+    ids=str,
+)
+def test_the_effort_in_force_is_told_where_the_type_has_such_a_thing(
+    server: RunningServer, type_: str, options: tuple[Any, ...], expected: tuple[Any, ...]
+) -> None:
+    with server.client(protocol=3) as client:
+        client.execute_command("VECTOR.CREATE", "i", "DIM", DIM, "TYPE", type_)
+        client.execute_command("VECTOR.ADD", "i", "a", "FP32", VECTORS[0].tobytes())
+        info = info_of(client, *options)
+        assert (info[b"ef"], info[b"nprobe"], info[b"max_scans"]) == expected
+
+
+def test_an_answer_is_certified_unless_it_may_have_missed_something(server: RunningServer) -> None:
+    with server.client(protocol=3) as client:
+        fill(client, "i", "TYPE", "FLAT")
+        assert info_of(client)[b"certified_recall"] == 1
+        assert info_of(client, "MAXSCANS", 300)[b"certified_recall"] == 1
+        assert info_of(client, "MAXSCANS", 299)[b"certified_recall"] == 0
+        assert info_of(client, "MAXSCANS", 299)[b"estimated_recall"] is None
+
+
+def test_a_wish_for_the_effort_of_another_type_changes_nothing(server: RunningServer) -> None:
+    with server.client(protocol=3) as client:
+        fill(client, "i", "TYPE", "FLAT")
+        assert info_of(client, "NPROBE", 4, "EF", 9)[b"nprobe"] is None
+        client.execute_command("VECTOR.DROP", "i")
+        fill(client, "i", "TYPE", "HNSW")
+        told = info_of(client, "NPROBE", 4, "EF", 9)
+        assert (told[b"ef"], told[b"nprobe"]) == (9, None)
+
+
+def test_truth_and_maxscans_contradict_one_another(client: redis.Redis) -> None:
+    client.execute_command("VECTOR.CREATE", "i", "DIM", DIM)
+    search = ("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes())
+    for options in (("TRUTH", "MAXSCANS", 5), ("MAXSCANS", 5, "TRUTH")):
+        with pytest.raises(redis.ResponseError, match="TRUTH and MAXSCANS contradict"):
+            client.execute_command(*search, *options)
 
 
 def test_a_failing_search_has_no_info(client: redis.Redis) -> None:
@@ -216,8 +278,15 @@ BAD_SEARCHES: list[tuple[Any, ...]] = [
     ("MINRECALL", 0.9),
     ("QUERY", "text"),
     ("SESSION", "s"),
-    ("NPROBE", 4),
-    ("MAXSCANS", 100),
+    ("NPROBE", 0),
+    ("NPROBE", 65_537),
+    ("NPROBE", "AUTO"),
+    ("MAXSCANS", 0),
+    ("MAXSCANS", -1),
+    ("MAXSCANS", 2**31),
+    ("MAXSCANS", "all"),
+    ("MAXSCANS", 5, "MAXSCANS", 5),
+    ("TRUTH", "MAXSCANS", 5),
 ]
 
 
@@ -281,3 +350,99 @@ def test_a_client_that_goes_away_cancels_what_has_not_started(server: RunningSer
         server.run(leave())
         client.execute_command("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes())
         assert index.batcher.statistics().requests_total == before + 1
+
+
+@contextmanager
+def held(server: RunningServer, name: bytes) -> Iterator[OpenIndex]:
+    """An index in which no search begins until the end of the block."""
+    index = server.pyrope.server.service.index("default", name)
+
+    async def leave() -> None:
+        index.gate.leave_exclusive()
+
+    server.run(index.gate.enter_exclusive())
+    try:
+        yield index
+    finally:
+        server.run(leave())
+
+
+def wait_for_queue(client: redis.Redis, index: OpenIndex, queries: int) -> None:
+    while index.batcher.queued < queries:
+        client.ping()
+
+
+def test_pipelined_searches_of_one_connection_share_native_calls(server: RunningServer) -> None:
+    with server.client() as client, server.connect() as connection:
+        fill(client, "i")
+        search = encode("VECTOR.SEARCH", "i", "FP32", VECTORS[0].tobytes(), "COUNT", 1)
+        with held(server, b"i") as index:
+            before = index.batcher.statistics()
+            connection.sendall(search * 100 + encode("PING"))
+            wait_for_queue(client, index, 100)
+        assert exchange(connection, b"", replies=b"+PONG\r\n").count(b"v0") == 100
+        after = index.batcher.statistics()
+        assert after.requests_total - before.requests_total == 100
+        # As few batches as their limit and the even split over threads allow.
+        batch_max, threads = server.settings.engine.batch_max, server.settings.thread_count
+        assert after.batches_total - before.batches_total <= max(threads, -(-100 // batch_max)) + 1
+
+
+def test_efforts_that_differ_inside_one_batch_each_have_their_effect(server: RunningServer) -> None:
+    with server.client() as client, server.connect() as connection:
+        fill(client, "i", "TYPE", "FLAT")
+        query = VECTORS[299].tobytes()
+        best, bounded, counted = (
+            encode("VECTOR.SEARCH", "i", "FP32", query, *options)
+            for options in (("COUNT", 1), ("COUNT", 1, "MAXSCANS", 1), ("COUNT", 3))
+        )
+        with held(server, b"i") as index:
+            connection.sendall((best + bounded + counted) * 4 + encode("PING"))
+            wait_for_queue(client, index, 12)
+        received = exchange(connection, b"", replies=b"+PONG\r\n")
+        three = [b"$%d\r\n%b\r\n" % (len(i), i) for i, _ in oracle(VECTORS[299], "COSINE", 3)]
+        each = b"*1\r\n$4\r\nv299\r\n" + b"*1\r\n$2\r\nv0\r\n" + b"*3\r\n" + b"".join(three)
+        assert received == each * 4 + b"+PONG\r\n"
+
+
+def test_msearch_is_one_request_that_is_served_in_pieces(server: RunningServer) -> None:
+    with server.client() as client:
+        fill(client, "i", "TYPE", "FLAT")
+        index = server.pyrope.server.service.index("default", b"i")
+        before = index.batcher.statistics()
+        queries = np.tile(VECTORS, (4, 1))
+        found = client.execute_command("VECTOR.MSEARCH", "i", "FP32", queries.tobytes(), "COUNT", 1)
+        assert found == [[b"v%d" % n] for n in range(300)] * 4
+        after = index.batcher.statistics()
+        assert after.requests_total - before.requests_total == 1
+        pieces = -(-1200 // server.settings.engine.batch_max)
+        assert pieces <= after.batches_total - before.batches_total <= pieces + 8
+
+
+def test_an_msearch_that_cannot_start_in_time_gives_up_as_a_whole(server: RunningServer) -> None:
+    with server.client() as client, server.connect() as connection:
+        fill(client, "i")
+        command = ("VECTOR.MSEARCH", "i", "FP32", VECTORS[:50].tobytes(), "COUNT", 1, "TIMEOUT", 20)
+        with held(server, b"i") as index:
+            refused = exchange(connection, encode(*command), replies=b"\r\n")
+            assert refused == b"-BUSY timeout\r\n"
+        assert index.batcher.statistics().requests_total == 0
+        client.execute_command(*command[:-2])
+        assert index.batcher.statistics().requests_total == 1
+        assert index.batcher.queued == 0
+
+
+def test_an_msearch_whose_index_is_dropped_answers_one_error(server: RunningServer) -> None:
+    with server.client() as client, server.connect() as connection:
+        fill(client, "i")
+        with held(server, b"i") as index:
+            connection.sendall(encode("VECTOR.MSEARCH", "i", "FP32", VECTORS[:50].tobytes()))
+            wait_for_queue(client, index, 50)
+
+            async def refuse() -> None:
+                index.refuse_queued()
+
+            server.run(refuse())
+        received = exchange(connection, encode("PING"), replies=b"+PONG\r\n")
+        assert received.startswith(b"-NOINDEX ")
+        assert received.count(b"\r\n") == 2

@@ -8,53 +8,79 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pyrope.engine.batcher import Batcher
+from pyrope.engine.batcher import Batcher, Piece
 
 
 @dataclass(eq=False)
 class Request:
     client: Hashable
     value: int
+    weight: int = 1
     future: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+    answered: list[int] = field(default_factory=list)
+
+    def done(self) -> bool:
+        return self.future.done()
+
+    def set_exception(self, error: BaseException) -> None:
+        self.future.set_exception(error)
 
 
 class Harness:
     """A batcher whose batches end when the test says so."""
 
-    def __init__(self, *, parallel: int = 1, batch_max: int = 64) -> None:
-        self.batches: list[list[Request]] = []
-        self.ends: list[asyncio.Future[Any]] = []
+    def __init__(
+        self, *, parallel: int = 1, threads: int | None = None, batch_max: int = 64
+    ) -> None:
+        self.batches: list[list[Piece[Request]]] = []
+        self.ends: list[Callable[[Any, BaseException | None], None]] = []
         self.batcher: Batcher[Request, int] = Batcher(
             run=self.run,
             work=self.work,
-            deliver=lambda request, answer: request.future.set_result(answer),
+            deliver=self.deliver,
+            threads=threads or parallel,
             parallel=parallel,
             batch_max=batch_max,
         )
 
-    def run(self, work: Callable[[list[Request]], Any], batch: list[Request]) -> Any:
-        self.batches.append(batch)
-        end = asyncio.get_running_loop().create_future()
-        self.ends.append(end)
-        return end
+    def run(
+        self,
+        work: Callable[..., Any],
+        args: tuple[Any, ...],
+        done: Callable[[Any, BaseException | None], None],
+    ) -> None:
+        assert work == self.work
+        self.batches.append(args[0])
+        self.ends.append(done)
 
-    def work(self, batch: list[Request]) -> Sequence[int | BaseException]:
-        return [request.value * 10 for request in batch]
+    def work(self, batch: list[Piece[Request]]) -> Sequence[int | BaseException]:
+        return [piece.request.value * 10 for piece in batch]
+
+    def deliver(self, piece: Piece[Request], answer: int) -> None:
+        piece.request.answered += range(piece.start, piece.stop)
+        if len(piece.request.answered) == piece.request.weight:
+            piece.request.future.set_result(answer)
 
     def end(self, number: int) -> None:
-        self.ends[number].set_result(self.work(self.batches[number]))
+        self.ends[number](self.work(self.batches[number]), None)
 
-    def submit(self, client: str, *values: int) -> list[Request]:
-        requests = [Request(client, value) for value in values]
+    def submit(self, client: str, *values: int, weight: int = 1) -> list[Request]:
+        requests = [Request(client, value, weight) for value in values]
         for request in requests:
             self.batcher.submit(request)
         return requests
 
     def values(self) -> list[list[int]]:
-        return [[request.value for request in batch] for batch in self.batches]
+        return [[piece.request.value for piece in batch] for batch in self.batches]
+
+    def weights(self) -> list[int]:
+        """Queries in each batch."""
+        return [sum(piece.stop - piece.start for piece in batch) for batch in self.batches]
 
 
 async def settle() -> None:
@@ -89,6 +115,16 @@ async def test_a_batch_is_split_evenly_over_free_threads() -> None:
     harness.submit("a", *range(7))
     await settle()
     assert [len(batch) for batch in harness.batches] == [4, 3]
+
+
+async def test_batches_that_only_wait_for_a_thread_do_not_make_the_others_smaller() -> None:
+    harness = Harness(parallel=4, threads=2)
+    harness.submit("a", *range(8))
+    await settle()
+    assert harness.weights() == [4, 4]
+    harness.submit("a", *range(6))
+    await settle()
+    assert harness.weights() == [4, 4, 3, 3]
 
 
 async def test_a_batch_never_exceeds_its_limit() -> None:
@@ -138,7 +174,7 @@ async def test_a_failing_batch_fails_its_requests_and_the_next_batch_goes_on() -
     (failing,) = harness.submit("a", 1)
     await settle()
     (following,) = harness.submit("a", 2)
-    harness.ends[0].set_exception(ValueError("engine"))
+    harness.ends[0](None, ValueError("engine"))
     with pytest.raises(ValueError, match="engine"):
         await failing.future
     await settle()
@@ -150,7 +186,7 @@ async def test_an_answer_that_is_an_exception_reaches_only_its_own_request() -> 
     harness = Harness()
     failing, fine = harness.submit("a", 1, 2)
     await settle()
-    harness.ends[0].set_result([ValueError("mine"), 20])
+    harness.ends[0]([ValueError("mine"), 20], None)
     with pytest.raises(ValueError, match="mine"):
         await failing.future
     assert await fine.future == 20
@@ -188,3 +224,108 @@ async def test_statistics_count_what_is_queued_running_and_done() -> None:
     seen = harness.batcher.statistics()
     assert (seen.queued_current, seen.batches_running_current) == (2, 1)
     assert (seen.batches_total, seen.requests_total) == (1, 1)
+
+
+async def test_a_request_of_many_queries_goes_out_in_pieces_that_cover_it() -> None:
+    harness = Harness(parallel=2, batch_max=16)
+    (request,) = harness.submit("a", 7, weight=50)
+    await settle()
+    assert harness.weights() == [16, 16]  # in both threads at once
+    for number in range(4):
+        assert harness.batcher.queued == max(
+            0, 50 - harness.batcher.statistics().batches_total * 16
+        )
+        harness.end(number)
+        await settle()
+    assert sorted(request.answered) == list(range(50))
+    assert await request.future == 70
+    assert harness.batcher.statistics().requests_total == 1
+
+
+async def test_a_request_of_many_queries_leaves_room_for_the_turns_of_others() -> None:
+    harness = Harness(batch_max=8)
+    harness.submit("many", 1, weight=1000)
+    await settle()
+    singles = [request for client in "abc" for request in harness.submit(client, 2)]
+    harness.end(0)
+    await settle()
+    assert sorted(harness.values()[1])[-3:] == [2, 2, 2]
+    assert harness.weights()[1] == 8  # nothing is left empty either
+    harness.end(1)
+    assert all(request.future.done() for request in singles)
+
+
+async def test_two_requests_of_many_queries_share_a_batch_evenly() -> None:
+    harness = Harness(batch_max=8)
+    harness.submit("a", 1, weight=100)
+    harness.submit("b", 2, weight=100)
+    await settle()
+    sizes = [(piece.request.value, piece.stop - piece.start) for piece in harness.batches[0]]
+    assert sizes == [(1, 4), (2, 4)]
+
+
+async def test_what_has_not_started_of_a_cancelled_request_is_dropped() -> None:
+    harness = Harness(batch_max=8)
+    (gone,) = harness.submit("a", 1, weight=100)
+    await settle()
+    (stays,) = harness.submit("a", 2)
+    gone.future.cancel()
+    harness.end(0)
+    await settle()
+    assert harness.values() == [[1], [2]]
+    assert harness.batcher.queued == 0
+    harness.end(1)
+    assert await stays.future == 20
+
+
+async def test_a_request_that_fails_in_part_fails_once_and_is_not_gone_on_with() -> None:
+    harness = Harness(parallel=2, batch_max=8)
+    (failing,) = harness.submit("a", 1, weight=100)
+    await settle()
+    harness.ends[0]([ValueError("part")], None)
+    await settle()
+    harness.end(1)
+    await settle()
+    assert harness.weights() == [8, 8]
+    assert harness.batcher.queued == 0
+    with pytest.raises(ValueError, match="part"):
+        await failing.future
+
+
+async def test_failing_what_is_queued_fails_a_request_that_has_started_in_part() -> None:
+    harness = Harness(batch_max=8)
+    (started,) = harness.submit("a", 1, weight=100)
+    await settle()
+    harness.batcher.fail_queued(KeyError("dropped"))
+    with pytest.raises(KeyError):
+        await started.future
+    harness.end(0)
+    await settle()
+    assert harness.weights() == [8]
+    assert not harness.batcher.busy
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 40)), max_size=12),
+    st.integers(1, 16),
+    st.integers(1, 3),
+)
+def test_every_query_is_answered_once_whatever_comes_in(
+    arrivals: list[tuple[str, int]], batch_max: int, parallel: int
+) -> None:
+    async def check() -> None:
+        harness = Harness(parallel=parallel, batch_max=batch_max)
+        requests = [harness.submit(client, 1, weight=n)[0] for client, n in arrivals]
+        await settle()
+        ended = 0
+        while ended < len(harness.batches):
+            assert len(harness.batches) - ended <= parallel
+            harness.end(ended)
+            ended += 1
+        assert all(sorted(r.answered) == list(range(r.weight)) for r in requests)
+        assert max(harness.weights(), default=0) <= batch_max
+        assert harness.batcher.statistics().requests_total == len(requests)
+        assert not harness.batcher.busy
+
+    asyncio.run(check())

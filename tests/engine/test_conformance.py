@@ -217,6 +217,33 @@ def test_only_what_is_allowed_takes_part(engine: str, metric: Metric, share: flo
         harness.check_exact(found, queries, k, allowed, tolerance=1e-5)
 
 
+@pytest.mark.parametrize("max_scans", [1, 30, 900, 10**9])
+def test_a_bound_on_scans_may_cost_hits_but_no_truth(
+    engine: str, metric: Metric, max_scans: int
+) -> None:
+    harness = Harness(engine, metric, 8)
+    harness.upsert(np.arange(2000), queries_of(8, 2000, 1))
+    harness.delete(np.arange(0, 2000, 7))
+    queries = queries_of(8, 5)
+    options = SearchOptions(ef=100, max_scans=max_scans)
+    assert "max_scans" in harness.index.honours
+    for share in (0.02, 0.5, 1.0):
+        allowed = np.random.default_rng(4).random(2000) < share
+        found = harness.index.search(queries, 10, options, allowed)
+        assert found.slots.shape == found.scores.shape == (5, 10)
+        for query, slots, scores in zip(queries, found.slots, found.scores, strict=True):
+            kept = slots[slots >= 0].tolist()
+            assert len(set(kept)) == len(kept)
+            assert len(kept) == 10 or max_scans < 10**9
+            assert slots[: len(kept)].tolist() == kept
+            assert np.isnan(scores[len(kept) :]).all()
+            expected = harness.oracle(query, allowed)
+            own = np.array([expected[slot] for slot in kept])
+            np.testing.assert_allclose(scores[: len(kept)], own, rtol=0, atol=2e-5)
+            nearest = own if metric is Metric.L2 else -own
+            assert (np.diff(nearest) >= -2e-5).all()
+
+
 def test_a_mask_may_be_shorter_or_longer_than_the_slots(engine: str, metric: Metric) -> None:
     harness = Harness(engine, metric, 4)
     harness.upsert(np.arange(30), queries_of(4, 30, 1))

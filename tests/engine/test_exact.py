@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from engine_oracle import Harness, clustered
+from pyrope.engine.base import Neighbours
+from pyrope.engine.exact import ExactScan
 from pyrope.engine.kernels import Kernel, MatrixKernel, SingleQueryKernel
 from pyrope.engine.normalise import row_norms, unit_rows
-from pyrope.types import Float32Matrix, Metric
+from pyrope.engine.slot_table import SlotTable
+from pyrope.types import Float32Matrix, Metric, Slots
 
 
 def check(harness: Harness, queries: Float32Matrix, k: int, tolerance: float = 1e-6) -> None:
@@ -88,6 +91,57 @@ def test_rows_without_a_vector_may_hold_anything() -> None:
     harness.rows.write(np.arange(0, 50, 2), np.full((25, 4), np.inf, np.float32))
     harness.upsert([51], np.full((1, 4), -1))
     check(harness, np.ones((10, 4), np.float32), 50, tolerance=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    metric=st.sampled_from(list(Metric)),
+    limit=st.integers(0, 130),
+    k=st.integers(1, 20),
+    share=st.sampled_from([0.1, 0.6, 1.0]),
+    batch=st.sampled_from([1, 3]),
+)
+def test_a_limited_scan_knows_the_first_rows_that_take_part_and_no_other(
+    metric: Metric, limit: int, k: int, share: float, batch: int
+) -> None:
+    generator = np.random.default_rng(6)
+    harness = Harness("FLAT", metric, 4)
+    slots = np.sort(generator.permutation(150)[:120])
+    harness.upsert(slots, generator.standard_normal((120, 4)))
+    allowed = generator.random(150) < share
+    part = slots[allowed[slots]]
+    # What lies beyond the limit would win, or spoil whatever it is mixed into.
+    harness.rows.write(part[limit:], np.full((len(part[limit:]), 4), np.inf, np.float32))
+    first = np.zeros(150, np.bool_)
+    first[part[:limit]] = True
+    queries = generator.standard_normal((batch, 4)).astype(np.float32)
+    scan = ExactScan(metric, 4, harness.rows, table_of(slots, harness))
+    found = scan.search(queries, k, allowed, limit=limit)
+    assert found.slots.shape == found.scores.shape == (batch, min(k, len(part)))
+    known = min(k, limit, len(part))
+    assert (found.slots[:, known:] == -1).all()
+    assert np.isnan(found.scores[:, known:]).all()
+    seen = Neighbours(found.slots[:, :known], found.scores[:, :known])
+    harness.check_exact(seen, queries, k, first, slot_order=True)
+
+
+def table_of(slots: Slots, harness: Harness) -> SlotTable:
+    table = SlotTable()
+    table.put(slots, row_norms(np.stack([harness.model[slot] for slot in slots.tolist()])))
+    return table
+
+
+def test_a_limit_beyond_the_rows_changes_nothing() -> None:
+    harness = Harness("FLAT", Metric.COSINE, 6)
+    vectors = clustered(5000, 6, 1)
+    harness.upsert(np.arange(5000), vectors)
+    harness.delete(np.arange(0, 5000, 3))
+    scan = ExactScan(Metric.COSINE, 6, harness.rows, table_of(np.arange(1, 5000, 3), harness))
+    whole = scan.search(vectors[:70], 9)
+    for limit in (1667, 10**9):
+        found = scan.search(vectors[:70], 9, limit=limit)
+        assert found.slots.tolist() == whole.slots.tolist()
+        assert found.scores.tolist() == whole.scores.tolist()
 
 
 def test_memory_of_a_scan_is_bounded() -> None:

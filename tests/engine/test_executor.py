@@ -93,3 +93,50 @@ async def test_a_failing_part_is_raised_when_every_part_has_ended() -> None:
 def test_a_pool_without_threads_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one thread"):
         Executor(0, name="test")
+
+
+async def test_a_job_whose_future_is_cancelled_before_it_begins_is_dropped() -> None:
+    executor = Executor(1, name="test")
+    executor.start()
+    release = threading.Event()
+    done: list[int] = []
+    first = executor.run(release.wait, 30)
+    second = executor.run(done.append, 2)
+    third = executor.run(done.append, 3)
+    second.cancel()
+    release.set()
+    await asyncio.gather(first, third)
+    assert done == [3]
+    await executor.stop()
+
+
+async def test_what_follows_a_job_runs_on_the_loop_and_its_failure_stops_nothing() -> None:
+    executor = Executor(2, name="test")
+    executor.start()
+    loop = asyncio.get_running_loop()
+    reported: list[str] = []
+    loop.set_exception_handler(lambda _, context: reported.append(str(context["exception"])))
+    here = threading.get_ident()
+    outcomes: list[tuple[object, object, bool]] = []
+
+    def fail(_result: object, _error: object) -> None:
+        raise ValueError("what follows")
+
+    def note(result: object, error: object) -> None:
+        outcomes.append((result, error, threading.get_ident() == here))
+
+    executor.submit(int, ("7",), fail)
+    executor.submit(int, ("8",), note)
+    executor.submit(int, ("x",), note)
+    await executor.stop()
+    assert reported == ["what follows"]
+    assert (8, None, True) in outcomes
+    assert [type(error) for _, error, _ in outcomes if error is not None] == [ValueError]
+
+
+async def test_many_jobs_from_the_loop_all_come_back() -> None:
+    executor = Executor(4, name="test")
+    executor.start()
+    results = await asyncio.gather(*(executor.run(pow, n, 2) for n in range(2000)))
+    assert results == [n * n for n in range(2000)]
+    await executor.stop()

@@ -11,16 +11,19 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hnswlib
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from engine_oracle import Harness, Rows, clustered, recall
 from pyrope.engine import init_worker_thread
-from pyrope.engine.base import DamagedIndexError, GraphIndex, SearchOptions
-from pyrope.engine.factory import create_engine, load_engine
+from pyrope.engine.base import DamagedIndexError, Neighbours, SearchOptions
+from pyrope.engine.beam import beam_distances
+from pyrope.engine.exact import ExactScan
 from pyrope.engine.forked import write_forked
 from pyrope.engine.hnsw import HnswIndex
-from pyrope.types import Float32Matrix, IndexSpec, IndexType, Mask, Metric
+from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
 ANY = SearchOptions()
 COUNT, DIM = 12_000, 24
@@ -189,12 +192,16 @@ def test_equal_vectors_are_no_trap_for_searches(
     assert (found.slots < copies).all()
 
 
-def test_what_the_graph_cannot_reach_is_scanned() -> None:
-    """Tight groups far from one another, and so few links that the groups are islands."""
+def islands() -> Float32Matrix:
+    """Tight groups far from one another: with few links to a node, no two groups are linked."""
     generator = np.random.default_rng(2)
     centres = 100 * generator.standard_normal((300, 1, 4))
     points = (centres + 1e-3 * generator.standard_normal((300, 15, 4))).reshape(-1, 4)
-    vectors = points.astype(np.float32)
+    return points.astype(np.float32)
+
+
+def test_what_the_graph_cannot_reach_is_scanned() -> None:
+    vectors = islands()
     index, _ = filled(vectors, Metric.L2, m=2, ef_construction=4)
     queries = vectors[::97]
     exact = index.search_exact(queries, 10).slots.tolist()
@@ -212,8 +219,146 @@ def test_what_the_graph_cannot_reach_is_scanned() -> None:
     assert index.statistics().fallback_queries_total == 2 * alone
 
 
-def test_bounds_on_distance_computations_are_not_honoured() -> None:
-    assert small()[0].honours == {"ef"}
+# -- bounds on distance computations ---------------------------------------------------------
+
+
+class Watched(HnswIndex):
+    """Adds up what its searches spend on each query, by the widths of its beams and scans."""
+
+    def __init__(self, other: HnswIndex) -> None:
+        self.__dict__.update(other.__dict__)
+        self.spent = 0
+        watched = self
+
+        class Scan(ExactScan):
+            def search(
+                self,
+                queries: Float32Matrix,
+                k: int,
+                allowed: Mask | None = None,
+                *,
+                limit: int | None = None,
+            ) -> Neighbours:
+                rows = int(np.count_nonzero(watched._table.taking_part(allowed)))
+                spent = watched.spent + (rows if limit is None else min(limit, rows))
+                found = super().search(queries, k, allowed, limit=limit)
+                watched.spent = spent  # a scan's second pass does not count
+                return found
+
+            def rescore(
+                self, queries: Float32Matrix, rows: NDArray[np.intp], slots: Slots
+            ) -> NDArray[np.float32]:
+                watched.spent += int(np.bincount(rows, minlength=1).max())
+                return super().rescore(queries, rows, slots)
+
+        self._scan = Scan(self.metric, self.dim, self._source, self._table)
+
+    def _beams(
+        self, graph: hnswlib.Index, queries: Float32Matrix, beam: int
+    ) -> tuple[Slots, NDArray[np.float32], Mask]:
+        self.spent += beam_distances(beam, 12, self._nodes.known_count)
+        return super()._beams(graph, queries, beam)
+
+
+@pytest.mark.parametrize("metric", [Metric.COSINE, Metric.IP])
+@pytest.mark.parametrize("max_scans", [1, 100, 700, 1500, 4000, 20_000])
+def test_a_search_stays_below_its_bound_whatever_it_has_to_do(
+    large: HnswIndex, vectors: Float32Matrix, metric: Metric, max_scans: int
+) -> None:
+    index = Watched(large if metric is Metric.COSINE else filled(vectors[:3000], metric)[0])
+    generator = np.random.default_rng(7)
+    masks = [None, *(generator.random(COUNT) < share for share in (0.001, 0.05, 0.6))]
+    masks += [
+        masks_of("far from one place", 0.3, vectors),
+        ~masks_of("near one place", 0.01, vectors),
+    ]
+    for mask in masks:
+        for k in (1, 10, 300):
+            index.spent = 0
+            found = index.search(vectors[:1], k, SearchOptions(max_scans=max_scans), mask)
+            assert 0 < index.spent <= max_scans
+            taking_part = len(index) if mask is None else np.count_nonzero(mask[: len(index)])
+            assert found.slots.shape == (1, min(k, taking_part))
+            kept = found.slots[found.slots >= 0]
+            assert len(set(kept.tolist())) == len(kept)
+            assert len(kept) if mask is None else mask[kept].all()
+
+
+def test_a_bound_that_leaves_room_changes_nothing(
+    large: HnswIndex, vectors: Float32Matrix, queries: Float32Matrix
+) -> None:
+    there = np.concatenate([queries[:20], vectors[:20]])
+    for kind in ("random", "near one place", "far from one place"):
+        for share in (0.01, 0.3, 0.9):
+            mask = masks_of(kind, share, vectors)
+            for batch in (there[:1], there[20:21], there):
+                free = large.search(batch, 10, ANY, mask)
+                bound = large.search(batch, 10, SearchOptions(max_scans=10**9), mask)
+                assert bound.slots.tolist() == free.slots.tolist()
+
+
+def test_a_larger_bound_finds_more(large: HnswIndex, queries: Float32Matrix) -> None:
+    truth = large.search_exact(queries, 10)
+    before = large.statistics()
+    found = [
+        recall(large.search(queries, 10, SearchOptions(ef=300, max_scans=bound)), truth)
+        for bound in (900, 1300, 6000)
+    ]
+    after = large.statistics()
+    assert found == sorted(found)
+    assert found[0] < found[2] >= 0.99
+    assert after.graph_queries_total - before.graph_queries_total == 3 * len(queries)
+
+
+def test_a_bound_below_any_beam_scans_the_rows_of_the_lowest_slots(
+    large: HnswIndex, queries: Float32Matrix
+) -> None:
+    mask = np.random.default_rng(8).random(COUNT) < 0.5
+    first = np.zeros(COUNT, np.bool_)
+    first[np.flatnonzero(mask)[:50]] = True
+    found = large.search(queries, 10, SearchOptions(max_scans=50), mask)
+    exact = large.search_exact(queries, 10, first)
+    assert found.slots.tolist() == exact.slots.tolist()
+    assert found.scores.tolist() == exact.scores.tolist()
+
+
+def test_what_a_bounded_beam_finds_too_little_of_is_not_lost(
+    large: HnswIndex, vectors: Float32Matrix
+) -> None:
+    """All about the query is filtered out, and no second beam can be afforded."""
+    mask = ~masks_of("near one place", 0.005, vectors)
+    found = large.search(vectors[:1], 60, SearchOptions(ef=100, max_scans=4000), mask)
+    kept = found.slots[found.slots >= 0]
+    assert 0 < len(kept) < 60
+    assert mask[kept].all()
+    assert np.isnan(found.scores[found.slots < 0]).all()
+
+
+def test_what_a_bounded_beam_cannot_reach_is_looked_for_in_what_is_left_of_the_bound() -> None:
+    vectors = islands()
+    index, _ = filled(vectors, Metric.L2, m=2, ef_construction=4)
+    queries = vectors[::97]
+    for query in queries:
+        found = index.search(query[None], 10, SearchOptions(max_scans=100_000))
+        assert (found.slots >= 0).all()
+    assert index.statistics().fallback_queries_total > 0
+
+
+# -- as a tail -----------------------------------------------------------------------------------
+
+
+def test_it_learns_nothing_and_never_wears_out() -> None:
+    index, rows = small()
+    before = index.search(rows.view()[:9].copy(), 5, ANY).slots.tolist()
+    index.train(np.zeros((1, 8), np.float32))
+    assert (index.training_size, index.parameters, index.worn) == (0, {}, False)
+    assert index.search(rows.view()[:9].copy(), 5, ANY).slots.tolist() == before
+
+
+def test_its_live_slots_are_those_that_a_search_can_find() -> None:
+    index, _ = small()
+    index.delete(np.arange(0, 300, 7))
+    assert np.flatnonzero(index.live).tolist() == [slot for slot in range(300) if slot % 7]
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -244,7 +389,7 @@ def test_tombstones_are_counted_until_their_slots_are_used_again() -> None:
     index.upsert(np.arange(40), fresh)
     assert (len(index), index.deleted_count) == (240, 60)
     index.delete(np.arange(300))
-    assert (len(index), index.deleted_count, index.labels().size) == (0, 0, 0)
+    assert (len(index), index.deleted_count, labels_of(index)) == (0, 0, [])
 
 
 def test_a_vector_that_is_there_already_needs_no_linking() -> None:
@@ -312,18 +457,19 @@ def save(request: pytest.FixtureRequest) -> Callable[[HnswIndex, str], None]:
     return chosen
 
 
-def spec_of(metric: Metric, **changes: int) -> IndexSpec:
-    fields = {"dim": 8, "m": 12, "ef_construction": 80} | changes
-    return IndexSpec(
-        uid=1,
-        tenant="default",
-        name="docs",
-        metric=metric,
-        type=IndexType.HNSW,
-        ef=64,
-        created_at=0.0,
-        **fields,
-    )
+def loaded_from(
+    path: Path | str, rows: Rows, live: Slots, metric: Metric = Metric.COSINE, **changes: int
+) -> tuple[HnswIndex, Slots]:
+    """An index with what a file has for it, and the slots that it has not."""
+    options = {"dim": 8, "m": 12, "ef_construction": 80} | changes
+    index = HnswIndex(metric, options.pop("dim"), rows, ef=64, capacity=len(live), **options)
+    return index, index.load(str(path), live, live)
+
+
+def labels_of(index: HnswIndex) -> list[int]:
+    """The nodes of its graph."""
+    labels: list[int] = np.flatnonzero(index._nodes.known).tolist()
+    return labels
 
 
 @pytest.mark.parametrize("metric", list(Metric))
@@ -335,11 +481,11 @@ def test_a_loaded_graph_answers_as_the_saved_one_did(
     index.delete(np.arange(0, 100))
     save(index, str(tmp_path / "graph"))
     live = np.arange(100, 3000)
-    loaded, left = load_engine(spec_of(metric), rows, str(tmp_path / "graph"), live)
-    assert isinstance(loaded, GraphIndex)
+    loaded, left = loaded_from(tmp_path / "graph", rows, live, metric)
     assert left.size == 0
     assert (len(loaded), loaded.deleted_count) == (2900, 100)
-    assert loaded.labels().tolist() == index.labels().tolist()
+    assert labels_of(loaded) == labels_of(index)
+    assert np.flatnonzero(loaded.live).tolist() == live.tolist()
     found, expected = (one.search(vectors[:50], 10, ANY) for one in (loaded, index))
     assert found.slots.tolist() == expected.slots.tolist()
     assert found.scores.tolist() == expected.scores.tolist()
@@ -357,7 +503,7 @@ def test_a_loaded_graph_names_what_has_changed_since_it_was_saved(
     changed = np.array([3, 7, 299, 300, 350])
     rows.write(changed, clustered(5, 8, 77))
     live = np.setdiff1d(np.arange(351), [*range(20, 40), *range(301, 350)])
-    loaded, left = load_engine(spec_of(metric), rows, path, live)
+    loaded, left = loaded_from(path, rows, live, metric)
     assert left.tolist() == [3, 7, 290, 299, 300, 350]
     loaded.upsert(left, rows.view()[left].copy())
     assert len(loaded) == len(live)
@@ -373,7 +519,7 @@ def test_an_empty_graph_can_be_saved_and_loaded(
     index, rows = small()
     index.delete(np.arange(300))
     save(index, str(tmp_path / "graph"))
-    loaded, left = load_engine(spec_of(Metric.COSINE), rows, str(tmp_path / "graph"), np.arange(5))
+    loaded, left = loaded_from(tmp_path / "graph", rows, np.arange(5))
     assert left.tolist() == [0, 1, 2, 3, 4]
     loaded.upsert(left, rows.view()[left].copy())
     assert len(loaded) == 5
@@ -383,9 +529,14 @@ def test_an_empty_graph_can_be_saved_and_loaded(
 def test_a_graph_of_another_definition_is_refused(tmp_path: Path, changes: dict[str, int]) -> None:
     index, _ = small()
     index.save(str(tmp_path / "graph"))
-    spec = spec_of(Metric.COSINE, **changes)
     with pytest.raises(DamagedIndexError):
-        load_engine(spec, Rows(spec.dim), str(tmp_path / "graph"), np.arange(300))
+        loaded_from(
+            tmp_path / "graph",
+            Rows(changes.get("dim", 8)),
+            np.arange(300),
+            Metric.COSINE,
+            **changes,
+        )
 
 
 @pytest.mark.parametrize("size", [0, 50, 95, 96, 5000, -1])
@@ -395,7 +546,7 @@ def test_a_graph_that_is_cut_short_is_refused(tmp_path: Path, size: int) -> None
     index.save(str(path))
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(DamagedIndexError):
-        load_engine(spec_of(Metric.COSINE), rows, str(path), np.arange(300))
+        loaded_from(path, rows, np.arange(300))
 
 
 def test_a_graph_that_names_a_slot_twice_is_refused(tmp_path: Path) -> None:
@@ -408,14 +559,7 @@ def test_a_graph_that_names_a_slot_twice_is_refused(tmp_path: Path) -> None:
     content[label : label + 8] = content[label + stride : label + stride + 8]
     path.write_bytes(content)
     with pytest.raises(DamagedIndexError):
-        load_engine(spec_of(Metric.COSINE), rows, str(path), np.arange(300))
-
-
-def test_a_flat_index_has_no_file(tmp_path: Path) -> None:
-    spec = IndexSpec(1, "default", "docs", 8, Metric.L2, IndexType.FLAT, 16, 200, 64, 0.0)
-    assert not isinstance(create_engine(spec, Rows(8)), GraphIndex)
-    with pytest.raises(ValueError, match="FLAT"):
-        load_engine(spec, Rows(8), str(tmp_path / "graph"), np.arange(3))
+        loaded_from(path, rows, np.arange(300))
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/nowhere/at/all"])
@@ -447,9 +591,9 @@ def test_a_forked_save_holds_the_index_as_it_was_at_the_fork(tmp_path: Path) -> 
         index.upsert(np.array([300]), rows.view()[300:301].copy())
 
     index.save_forked(path, go_on_writing)
-    assert index.labels().tolist() == [*range(301)]
-    loaded, left = load_engine(spec_of(Metric.COSINE), rows, path, np.arange(301))
-    assert loaded.labels().tolist() == [*range(300)]
+    assert labels_of(index) == [*range(301)]
+    loaded, left = loaded_from(path, rows, np.arange(301))
+    assert labels_of(loaded) == [*range(300)]
     assert left.tolist() == [300]
 
 

@@ -14,8 +14,10 @@ from pyrope.clock import Clock, SystemClock
 from pyrope.config import Settings
 from pyrope.engine.base import SearchOptions
 from pyrope.errors import MisconfError, NoIndexError
+from pyrope.service.definition import IndexDefinition
 from pyrope.service.index import OpenIndex
-from pyrope.service.service import IndexDefinition, Service
+from pyrope.service.search import Search
+from pyrope.service.service import Service
 from pyrope.service.writes import Condition, PutVectors, RemoveVectors
 from pyrope.testing.clock import ManualClock
 from pyrope.types import IndexType
@@ -67,7 +69,7 @@ async def remove(index: OpenIndex, ids: list[bytes]) -> int | None:
 
 
 async def search(index: OpenIndex, query: Any, count: int = 10) -> list[bytes]:
-    hits = await index.search("test", query.tobytes(), count, SearchOptions(ef=64))
+    (hits,) = await index.search("test", query.tobytes(), Search(count, SearchOptions(ef=64)))
     return hits.ids
 
 
@@ -81,7 +83,7 @@ async def test_a_rebuild_beside_updates_loses_and_doubles_nothing(service: Servi
     await put(index, NAMES[:1], vectors(1, 1))
     await remove(index, [b"v1"])
     updated = vectors(2, 1500)
-    await asyncio.gather(index.rebuild(), put(index, NAMES, updated))
+    await asyncio.gather(index.merger.finish(), put(index, NAMES, updated))
     assert len(index.engine) == 1500
     for number in range(0, 1500, 97):
         found = await search(index, updated[number])
@@ -125,7 +127,7 @@ async def test_a_drop_does_not_wait_for_a_rebuild(service: Service) -> None:
     await put(index, NAMES, vectors(1, 1500))
     await remove(index, NAMES[:5])
     building = asyncio.create_task(service.build_index("default", b"i"))
-    while not index.rebuilding:
+    while not index.merger.running:
         await asyncio.sleep(0)
     assert await service.drop_index("default", b"i")
     with pytest.raises(NoIndexError):
@@ -202,7 +204,7 @@ async def test_many_writers_and_searchers_agree_with_a_dict(tmp_path: Path) -> N
 
     async def disturb() -> None:
         for _ in range(4):
-            await index.rebuild()
+            await index.merger.finish()
             await service.saver.save([index])
             await asyncio.sleep(0.02)
 

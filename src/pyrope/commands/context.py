@@ -12,6 +12,7 @@ from pyrope.commands.latency import LatencyMonitor
 from pyrope.commands.slowlog import SlowLog
 from pyrope.config import Settings
 from pyrope.metrics import ServerCounters
+from pyrope.service.promise import Promise
 from pyrope.service.service import Service
 
 if TYPE_CHECKING:
@@ -129,5 +130,5 @@ class Pending:
         render: makes the reply value out of the outcome and the protocol version.
     """
 
-    future: asyncio.Future[Any]
+    future: asyncio.Future[Any] | Promise[Any]
     render: Callable[[Any, int], Any]

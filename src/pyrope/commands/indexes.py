@@ -10,43 +10,39 @@ from pyrope.commands.options import Option, OptionTable, choice, integer
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.errors import CommandError
 from pyrope.resp.values import OK
-from pyrope.service.service import INDEX_NAME, IndexDefinition
+from pyrope.service.definition import IndexDefinition
+from pyrope.service.service import INDEX_NAME
 from pyrope.types import IndexType, Metric
 
 GROUP = "vector"
 
-_TYPES = {
-    b"FLAT": IndexType.FLAT,
-    b"HNSW": IndexType.HNSW,
-    **{
-        word: CommandError(f"TYPE {word.decode()} is not available yet")
-        for word in (b"HNSW_SQ8", b"IVF_FLAT", b"IVF_PQ", b"AUTO")
-    },
-}
+_TYPES = {kind.value.encode(): kind for kind in IndexType}
 _METRICS = {metric.value.encode(): metric for metric in Metric}
 _LATER = tuple(
-    Option(word, word.lower(), unavailable=True)
-    for word in ("NLIST", "NPROBE", "PQM", "EMBEDDER", "CACHE", "CACHETTL")
+    Option(word, word.lower(), unavailable=True) for word in ("EMBEDDER", "CACHE", "CACHETTL")
 )
+_EF = Option("EF", "ef", integer("EF", 1, "ef"), type="integer")
+_NPROBE = Option("NPROBE", "nprobe", integer("NPROBE", 1, "nprobe", auto=0), argument="n|AUTO")
 
 CREATE_OPTIONS = OptionTable(
     "VECTOR.CREATE",
     (
         Option("DIM", "dim", integer("DIM", 1, "dim"), type="integer", optional=False),
         Option("METRIC", "metric", choice("METRIC", _METRICS), argument="COSINE|IP|L2"),
-        Option("TYPE", "type", choice("TYPE", _TYPES), argument="FLAT|HNSW"),
+        Option("TYPE", "type", choice("TYPE", _TYPES), argument="|".join(IndexType)),
         Option("M", "m", integer("M", 2, "m"), type="integer"),
         Option(
             "EFCONSTRUCTION", "ef_construction", integer("EFCONSTRUCTION", 1, "ef"), type="integer"
         ),
-        Option("EF", "ef", integer("EF", 1, "ef"), type="integer"),
+        _EF,
+        Option("NLIST", "nlist", integer("NLIST", 1, "nlist", auto=0), argument="n|AUTO"),
+        _NPROBE,
+        Option("PQM", "pqm", integer("PQM", 1, "dim", auto=0), argument="n|AUTO"),
         *_LATER,
         Option("NX", "if_new"),
     ),
 )
-_ALTER_OPTIONS = OptionTable(
-    "VECTOR.ALTER", (Option("EF", "ef", integer("EF", 1, "ef"), type="integer"), *_LATER)
-)
+_ALTER_OPTIONS = OptionTable("VECTOR.ALTER", (_EF, _NPROBE, *_LATER))
 
 
 def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
@@ -59,7 +55,7 @@ def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
     if_new = options.pop("if_new", False)
     if "dim" not in options:
         raise CommandError("DIM is missing: the dimension of the vectors is needed")
-    definition = IndexDefinition(name=name, **options)
+    definition = IndexDefinition.of(name, **options)
     tenant = context.client.tenant
 
     async def created() -> Any:
@@ -93,6 +89,8 @@ def info(context: Context, args: list[bytes]) -> dict[str, Any]:
     index = context.server.service.index(context.client.tenant, args[1])
     index.remove_expired()
     spec = index.spec
+    # What was left to the training, or could not be had with so few vectors.
+    chosen = index.engine.parameters
     return {
         "name": spec.name,
         "tenant": spec.tenant,
@@ -100,19 +98,22 @@ def info(context: Context, args: list[bytes]) -> dict[str, Any]:
         "metric": spec.metric.value,
         "type": spec.type.value,
         "count": len(index),
+        "active_type": index.active_type.value,
         "deleted": index.engine.deleted_count,
-        # Every vector is in the engine when its write is acknowledged.
-        "head_count": 0,
+        # Where full scans are what the index is for, nothing waits to be merged.
+        "head_count": 0 if index.always_scans else index.engine.head_count,
+        "tail_count": index.engine.tail_count,
         "memory_bytes": index.memory_bytes,
         "ef": spec.ef,
-        "nprobe": 0,
+        "nprobe": spec.nprobe or chosen.get("nprobe", 0),
         "m": spec.m,
         "ef_construction": spec.ef_construction,
-        "nlist": 0,
+        "nlist": chosen.get("nlist", spec.nlist),
+        "pqm": chosen.get("pqm", spec.pqm),
         "epoch": index.sequence,
         "attributes_count": len(index.state.attributes),
         "expiring_count": len(index.state.expires_at_ms),
-        "building": index.rebuilding,
+        "merging": index.merger.running,
         "cache_levels": "OFF",
         "cache_entries": 0,
         "cache_bytes": 0,

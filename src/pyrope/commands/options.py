@@ -141,14 +141,24 @@ def parse_float(raw: bytes) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def integer(name: str, low: int, high: int | str) -> Convert:
-    """A whole number from `low` to `high`; a string names the limit that holds `high`."""
+def integer(name: str, low: int, high: int | str, *, auto: int | None = None) -> Convert:
+    """A whole number from `low` to `high`.
+
+    Args:
+        name: of the option, for the error.
+        low: the least.
+        high: the greatest; a string names the limit that holds it.
+        auto: where given, the word AUTO is taken too, and is this value.
+    """
 
     def convert(raw: bytes, limits: LimitSettings) -> int:
+        if auto is not None and raw.upper() == b"AUTO":
+            return auto
         top: int = getattr(limits, high) if isinstance(high, str) else high
         value = parse_integer(raw)
         if value is None or not low <= value <= top:
-            raise CommandError(f"invalid {name}: an integer from {low} to {top} is expected")
+            word = "" if auto is None else ", or AUTO,"
+            raise CommandError(f"invalid {name}: an integer from {low} to {top}{word} is expected")
         return value
 
     return convert

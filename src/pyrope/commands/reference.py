@@ -86,8 +86,7 @@ def render(table: Mapping[bytes, Command]) -> str:
     )
     parts.append(
         "\n## Not available yet\n\nThese words of the contract are refused with "
-        f"`ERR ... not available yet`: {later}, `TEXT`, and the index types `HNSW_SQ8`, "
-        "`IVF_FLAT`, `IVF_PQ` and `AUTO`."
+        f"`ERR ... not available yet`: {later} and `TEXT`."
     )
     return "\n".join(parts) + "\n"
 

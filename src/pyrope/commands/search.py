@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,12 +18,14 @@ from pyrope.errors import CommandError
 from pyrope.resp.values import Raw
 from pyrope.resp.writer import encode, encode_bulk, encode_scores
 from pyrope.service.index import OpenIndex
-from pyrope.service.search import Hits
+from pyrope.service.search import Hits, Search, SearchRequest
 from pyrope.types import IndexType
 
 GROUP = "vector"
 _COUNT = 10
 _TIMEOUT_MAX_MS = 3_600_000
+# What a native library's 32-bit integer holds.
+_MAX_SCANS = 2**31 - 1
 _NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
 
 _request_numbers = itertools.count(1)
@@ -44,8 +45,14 @@ SEARCH_OPTIONS = (
     Option("FILTER", "filter", _to_filter, argument="expression"),
     Option("EPSILON", "epsilon", number("EPSILON", 0.0), type="double", argument="distance"),
     Option("EF", "ef", integer("EF", 1, "ef"), type="integer"),
-    Option("NPROBE", "nprobe", unavailable=True),
-    Option("MAXSCANS", "max_scans", unavailable=True),
+    Option("NPROBE", "nprobe", integer("NPROBE", 1, "nprobe"), type="integer"),
+    Option(
+        "MAXSCANS",
+        "max_scans",
+        integer("MAXSCANS", 1, _MAX_SCANS),
+        type="integer",
+        argument="distances",
+    ),
     Option("TRUTH", "exact"),
     Option("CACHE", "cache", unavailable=True),
     Option("MINRECALL", "min_recall", unavailable=True),
@@ -79,8 +86,8 @@ class _Renderer:
     search_options: SearchOptions
     received_at: float
 
-    def one(self, hits: Hits, protocol: int) -> Raw:
-        return Raw(self._encode(hits, protocol))
+    def one(self, answers: list[Hits], protocol: int) -> Raw:
+        return Raw(self._encode(answers[0], protocol))
 
     def many(self, answers: list[Hits], protocol: int) -> Raw:
         parts = [self._encode(hits, protocol) for hits in answers]
@@ -110,7 +117,7 @@ class _Renderer:
             "metric": spec.metric.value,
             "direction": "higher" if spec.metric.higher_is_nearer else "lower",
             "ef": self.search_options.ef,
-            "nprobe": self.search_options.nprobe,
+            "nprobe": self._nprobe(),
             "max_scans": self.search_options.max_scans,
             "request_id": f"{self.context.server.run_id[:8]}-{next(_request_numbers):x}",
             "latency_us": {
@@ -121,6 +128,12 @@ class _Renderer:
                 "attributes": _microseconds(ended - began),
             },
         }
+
+    def _nprobe(self) -> int | None:
+        """Lists visited; None where there are none, or none yet."""
+        if not self.index.spec.type.has_lists or "exact" in self.options:
+            return None
+        return self.search_options.nprobe or self.index.engine.parameters.get("nprobe")
 
 
 def _microseconds(seconds: float) -> int:
@@ -156,27 +169,53 @@ def _encode_attributes(hits: Hits, protocol: int) -> list[bytes]:
 
 
 def _submit(
-    context: Context, index: OpenIndex, query: bytes, options: Mapping[str, Any], ef: SearchOptions
-) -> asyncio.Future[Hits]:
-    timeout = options.get("timeout")
+    context: Context,
+    index: OpenIndex,
+    queries: bytes,
+    options: Mapping[str, Any],
+    effort: SearchOptions,
+) -> SearchRequest:
+    get = options.get
+    asked = Search(
+        get("count", _COUNT),
+        effort,
+        get("exact", False),
+        get("filter"),
+        get("epsilon"),
+        get("with_attributes", False),
+    )
+    timeout = get("timeout")
     return index.search(
-        context.client.id,
-        query,
-        options.get("count", _COUNT),
-        ef,
-        exact="exact" in options,
-        filter_=options.get("filter"),
-        epsilon=options.get("epsilon"),
-        with_attributes="with_attributes" in options,
-        timeout=None if timeout is None else timeout / 1000,
+        context.client.id, queries, asked, timeout=None if timeout is None else timeout / 1000
     )
 
 
+def _parse(table: OptionTable, args: list[bytes], limits: LimitSettings, position: int) -> Any:
+    options = table.parse(args, position, limits) if position < len(args) else _NO_OPTIONS
+    if "exact" in options and "max_scans" in options:
+        raise CommandError(
+            "TRUTH and MAXSCANS contradict one another: TRUTH computes every distance"
+        )
+    return options
+
+
 def _effort(index: OpenIndex, options: Mapping[str, Any]) -> SearchOptions:
-    """What reaches the engine. A full scan has no effort to choose."""
-    if index.spec.type is IndexType.FLAT or "exact" in options:
+    """What reaches the engine; None where the type in force has no such thing.
+
+    A wish for the effort of another type is no error, since the type in force may change beneath
+    a client (AUTO, lists that are not trained yet); WITHINFO says what was in force.
+    """
+    spec = index.spec
+    if "exact" in options:
         return SearchOptions()
-    return SearchOptions(ef=options.get("ef", index.spec.ef))
+    kind = index.active_type if spec.type is IndexType.AUTO else spec.type
+    max_scans = options.get("max_scans")
+    if kind is IndexType.FLAT:
+        return SearchOptions(max_scans=max_scans)
+    if kind.has_lists:
+        # Of AUTO the engine knows what it is.
+        return SearchOptions(nprobe=options.get("nprobe", spec.nprobe) or None, max_scans=max_scans)
+    return SearchOptions(ef=options.get("ef", spec.ef), max_scans=max_scans)
 
 
 def search(context: Context, args: list[bytes]) -> Pending:
@@ -184,7 +223,7 @@ def search(context: Context, args: list[bytes]) -> Pending:
     received_at = server.clock.monotonic()
     limits = server.settings.limits
     vector, position = parse_vector(args, 2, limits, element=True)
-    options = SEARCH_TABLE.parse(args, position, limits) if position < len(args) else _NO_OPTIONS
+    options = _parse(SEARCH_TABLE, args, limits, position)
     index = server.service.index(context.client.tenant, args[1])
     index.remove_expired()
     query = vector.resolve(index)
@@ -202,7 +241,7 @@ def msearch(context: Context, args: list[bytes]) -> Pending:
     blob = args[3]
     if not blob or len(blob) % 4:
         check_blob(blob)
-    options = MSEARCH_TABLE.parse(args, 4, limits)
+    options = _parse(MSEARCH_TABLE, args, limits, 4)
     index = server.service.index(context.client.tenant, args[1])
     size = 4 * index.spec.dim
     hits = len(blob) // size * min(options.get("count", _COUNT), max(len(index), 1))
@@ -212,14 +251,9 @@ def msearch(context: Context, args: list[bytes]) -> Pending:
             f"over the limit of {limits.count} in one command"
         )
     check_rows(blob, index.spec.dim)
-    index.check_queue(len(blob) // size)
     effort = _effort(index, options)
     renderer = _Renderer(context, index, options, effort, received_at)
-    futures = [
-        _submit(context, index, blob[start : start + size], options, effort)
-        for start in range(0, len(blob), size)
-    ]
-    return Pending(asyncio.gather(*futures), renderer.many)
+    return Pending(_submit(context, index, blob, options, effort), renderer.many)
 
 
 _FLAGS = frozenset({"readonly"})

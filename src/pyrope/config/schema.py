@@ -201,6 +201,17 @@ class LimitSettings(_Group):
         le=10_000_000,
     )
     m: int = setting(512, "M of an index.", unit="links", runtime=True, ge=2, le=4096)
+    nlist: int = setting(
+        65_536, "NLIST of an index.", unit="lists", runtime=True, ge=1, le=1_048_576
+    )
+    nprobe: int = setting(
+        65_536,
+        "NPROBE of an index and of one search.",
+        unit="lists",
+        runtime=True,
+        ge=1,
+        le=1_048_576,
+    )
     indexes: int = setting(100_000, "Indexes of one server.", runtime=True, ge=1, le=10_000_000)
     queued_requests: int = setting(
         100_000,
@@ -215,12 +226,39 @@ class EngineSettings(_Group):
     """How work is handed to the search engines."""
 
     batch_max: int = setting(64, "Requests of one index that share a native call.", ge=1, le=4096)
-    write_slice: int = setting(
-        16,
-        "Vectors linked into a graph before waiting searches get their turn.",
-        unit="vectors",
+    sq8_rerank_factor: float = setting(
+        2.0,
+        "Candidates of an HNSW_SQ8 search that are scored again in full precision, for each "
+        "result wanted.",
         ge=1,
-        le=65_536,
+        le=1000,
+    )
+    pq_rerank_factor: float = setting(
+        4.0,
+        "Candidates of an IVF_PQ search that are scored again in full precision, for each result "
+        "wanted.",
+        ge=1,
+        le=1000,
+    )
+    head_vectors: int = setting(
+        256,
+        "Vectors of an index that may stay unmerged: each search scans them.",
+        unit="vectors",
+        ge=0,
+        le=1_000_000,
+    )
+    merge_slice_ms: float = setting(
+        4.0,
+        "Longest that a slice of merging should hold searches up.",
+        unit="ms",
+        ge=0.1,
+        le=10_000,
+    )
+    compact_share: float = setting(
+        0.3,
+        "Share of deleted vectors in a graph or in lists from which they are built anew.",
+        ge=0.01,
+        le=1,
     )
 
 

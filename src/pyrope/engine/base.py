@@ -99,6 +99,14 @@ class EngineStatistics:
     widened_queries_total: int = 0
     fallback_queries_total: int = 0
 
+    def __add__(self, other: EngineStatistics) -> EngineStatistics:
+        return EngineStatistics(
+            self.graph_queries_total + other.graph_queries_total,
+            self.scan_queries_total + other.scan_queries_total,
+            self.widened_queries_total + other.widened_queries_total,
+            self.fallback_queries_total + other.fallback_queries_total,
+        )
+
 
 class VectorSource(Protocol):
     """The raw vectors, as clients sent them, by slot."""
@@ -212,6 +220,11 @@ class TailIndex(VectorIndex, Protocol):
     @property
     def live(self) -> Mask:
         """Slots that a search can find, shape (capacity,); not to be written to."""
+        ...
+
+    @property
+    def training_size(self) -> int:
+        """Vectors that `train` makes use of, at most; 0: it need not be called."""
         ...
 
     def train(self, sample: Float32Matrix) -> None:

@@ -17,7 +17,7 @@ _NONE = 0
 _FREE = -1
 
 
-def digests_of(vectors: Float32Matrix) -> NDArray[np.uint64]:
+def digests_of(vectors: Float32Matrix | NDArray[np.uint8]) -> NDArray[np.uint64]:
     """XXH3-64 of each row's bytes, shape (n,), never 0."""
     digests = (xxh3_64_intdigest(row) or 1 for row in vectors)
     return np.fromiter(digests, np.uint64, len(vectors))

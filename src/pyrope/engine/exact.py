@@ -16,6 +16,7 @@ rows equal scores, and equal scores go by slot.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,46 @@ _DENSE = 0.5
 _RESCORE_ROWS = 1024
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The rows to scan.
+
+    Attributes:
+        view: every slot's row, shape (capacity, dim).
+        dim: as of the index.
+        part: True for those that count, shape (<= capacity,).
+        dense: of the rows of a block, the part from which all are scored, and what does not count
+            is passed over afterwards.
+    """
+
+    view: Float32Matrix
+    dim: int
+    part: Mask
+    dense: float
+
+    def blocks(self) -> Iterator[tuple[Float32Matrix, slice | Slots]]:
+        """Rows to score and their slots, ascending. A block may be overwritten by the next one."""
+        view, part, dim = self.view, self.part, self.dim
+        gathered = max(_GATHER_BYTES // (4 * dim), 64)
+        scratch: Float32Matrix | None = None
+        for first in range(0, len(part), _SEGMENT):
+            segment = part[first : first + _SEGMENT]
+            count = int(np.count_nonzero(segment))
+            stop = min(first + len(segment), len(view))
+            if count >= self.dense * len(segment):
+                for start in range(first, stop, _BLOCK_ROWS):
+                    block = slice(start, min(start + _BLOCK_ROWS, stop))
+                    yield view[block], block
+            elif count:
+                if scratch is None:
+                    scratch = np.empty((gathered, dim), dtype=np.float32)
+                slots = np.flatnonzero(segment) + first
+                for start in range(0, count, gathered):
+                    some = slots[start : start + gathered]
+                    # "clip" writes into `out` directly; "raise" would make a copy first.
+                    yield view.take(some, axis=0, out=scratch[: len(some)], mode="clip"), some
+
+
 class ExactScan:
     """Scans the live rows of a source. A reader: any number of calls at a time."""
 
@@ -49,16 +90,40 @@ class ExactScan:
         self._source = source
         self._table = table
 
-    def search(self, queries: Float32Matrix, k: int, allowed: Mask | None = None) -> Neighbours:
-        """As `VectorIndex.search_exact`."""
+    def search(
+        self,
+        queries: Float32Matrix,
+        k: int,
+        allowed: Mask | None = None,
+        *,
+        limit: int | None = None,
+    ) -> Neighbours:
+        """As `VectorIndex.search_exact`, or of a part of the rows.
+
+        Args:
+            queries: shape (n, dim).
+            k: at least 1.
+            allowed: as there.
+            limit: where given, at least 0: each query is compared with at most so many rows, the
+                first by ascending slot of those that take part. No other row is read. (A row
+                counts once, though the best are scored by both passes.) The result is as wide as
+                without a limit, and -1 where it has nothing to say.
+        """
         part = self._table.taking_part(allowed)
-        found = Neighbours.nothing(len(queries), min(k, int(np.count_nonzero(part))))
-        if found.slots.size:
-            view = self._source.view()
+        matches = int(np.count_nonzero(part))
+        found = Neighbours.nothing(len(queries), min(k, matches))
+        dense = _DENSE
+        if limit is not None and limit < matches:
+            # All before the first that is one too many; and of them, none that takes no part.
+            part, dense = part[: np.flatnonzero(part)[limit]], 1.0
+            matches = limit
+        if found.slots.size and matches:
+            rows = _Rows(self._source.view(), self._dim, part, dense)
+            width = min(k, matches)
             for start in range(0, len(queries), _QUERIES):
                 chunk = slice(start, start + _QUERIES)
                 self._search_chunk(
-                    view, queries[chunk], part, found.slots[chunk], found.scores[chunk]
+                    queries[chunk], rows, found.slots[chunk, :width], found.scores[chunk, :width]
                 )
         return found
 
@@ -81,35 +146,32 @@ class ExactScan:
 
     def _search_chunk(
         self,
-        view: Float32Matrix,
         queries: Float32Matrix,
-        part: Mask,
+        rows: _Rows,
         slots: NDArray[np.int64],
         scores: NDArray[np.float32],
     ) -> None:
         """Answer one chunk into `slots` and `scores`."""
-        shortlist = self._shortlist(view, queries, part, slots.shape[1])
+        shortlist = self._shortlist(queries, rows, slots.shape[1])
         self._rank(queries, shortlist, slots, scores)
         for row in shortlist.crowded:
             alone = slice(row, row + 1)
-            shortlist = self._shortlist(view, queries[alone], part, slots.shape[1])
+            shortlist = self._shortlist(queries[alone], rows, slots.shape[1])
             self._rank(queries[alone], shortlist, slots[alone], scores[alone])
 
-    def _shortlist(
-        self, view: Float32Matrix, queries: Float32Matrix, part: Mask, k: int
-    ) -> Shortlist:
+    def _shortlist(self, queries: Float32Matrix, all_rows: _Rows, k: int) -> Shortlist:
         """The first pass: rows that may be among the k best of each query."""
         single = len(queries) == 1
         kernel = (SingleQueryKernel if single else MatrixKernel)(self._metric, queries)
         shortlist = Shortlist(len(queries), k, truncates=single)
-        for rows, where in self._blocks(view, part):
+        for rows, where in all_rows.blocks():
             norms = self._table.norms[where].astype(np.float64)
             # Rows that hold no vector may hold anything.
             with np.errstate(invalid="ignore", over="ignore"):
                 scores = kernel.scores(rows, norms)
             if isinstance(where, slice):
                 slots = np.arange(where.start, where.stop)
-                scores[~part[where]] = -np.inf
+                scores[~all_rows.part[where]] = -np.inf
             else:
                 slots = where
             largest = float(norms.max())
@@ -140,26 +202,3 @@ class ExactScan:
         best = place < slots.shape[1]
         slots[rows[best], place[best]] = candidates[best]
         scores[rows[best], place[best]] = exact[best]
-
-    def _blocks(
-        self, view: Float32Matrix, part: Mask
-    ) -> Iterator[tuple[Float32Matrix, slice | Slots]]:
-        """Rows to score and their slots, ascending. A block may be overwritten by the next one."""
-        gathered = max(_GATHER_BYTES // (4 * self._dim), 64)
-        scratch: Float32Matrix | None = None
-        for first in range(0, len(part), _SEGMENT):
-            segment = part[first : first + _SEGMENT]
-            count = int(np.count_nonzero(segment))
-            stop = min(first + len(segment), len(view))
-            if count >= _DENSE * len(segment):
-                for start in range(first, stop, _BLOCK_ROWS):
-                    block = slice(start, min(start + _BLOCK_ROWS, stop))
-                    yield view[block], block
-            elif count:
-                if scratch is None:
-                    scratch = np.empty((gathered, self._dim), dtype=np.float32)
-                slots = np.flatnonzero(segment) + first
-                for start in range(0, count, gathered):
-                    some = slots[start : start + gathered]
-                    # "clip" writes into `out` directly; "raise" would make a copy first.
-                    yield view.take(some, axis=0, out=scratch[: len(some)], mode="clip"), some

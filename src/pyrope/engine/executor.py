@@ -1,14 +1,26 @@
-"""The bounded pool of threads on which everything slow runs."""
+"""The bounded pool of threads on which everything slow runs.
+
+`concurrent.futures` and `run_in_executor` would do, but each job then costs two futures, a lock
+each, and three turns of the loop on the way back. Here a job is a tuple, and what has ended is
+collected by the loop in one turn, however many jobs that is.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 P = TypeVar("P")
+
+Done = Callable[[Any, BaseException | None], None]
+"""Called on the loop with what a job returned, or with what it raised."""
+
+_Job = tuple[Callable[..., Any], tuple[Any, ...], Done | None]
 
 
 class Executor:
@@ -28,28 +40,55 @@ class Executor:
         self.threads = threads
         self._name = name
         self._initializer = initializer
-        self._pool: ThreadPoolExecutor | None = None
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._ended: deque[tuple[Done, Any, BaseException | None]] = deque()
+        # Whether the loop has been told of `_ended` and has not begun to look.
+        self._told = False
+        self._running = 0
+        self._idle: asyncio.Future[None] | None = None
+        self._workers: list[threading.Thread] = []
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._running: set[asyncio.Future[Any]] = set()
 
     def start(self) -> None:
-        """Bind to the running loop. Threads begin with the jobs that need them."""
-        if self._pool is not None:
+        """Bind to the running loop, and start the threads."""
+        if self._loop is not None:
             raise RuntimeError("the executor has been started already")
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(
-            self.threads, thread_name_prefix=self._name, initializer=self._initializer
-        )
+        for number in range(self.threads):
+            worker = threading.Thread(target=self._work, name=f"{self._name}_{number}", daemon=True)
+            worker.start()
+            self._workers.append(worker)
 
     def run(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Run `function(*args)` in a thread; the future belongs to the loop of `start`."""
-        if self._pool is None or self._loop is None or self._stopping:
+        """Run `function(*args)` in a thread; the future belongs to the loop of `start`.
+
+        Cancelling the future before a thread has begun drops the job.
+        """
+        if self._loop is None:
             raise RuntimeError("the executor is not running")
-        future = self._loop.run_in_executor(self._pool, function, *args)
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
+        future: asyncio.Future[T] = self._loop.create_future()
+
+        def job() -> T | None:
+            return None if future.cancelled() else function(*args)
+
+        def done(result: T, error: BaseException | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self.submit(job, (), done)
         return future
+
+    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
+        """Run `function(*args)` in a thread, and then `done` on the loop."""
+        if self._loop is None or self._stopping:
+            raise RuntimeError("the executor is not running")
+        self._running += 1
+        self._jobs.put((function, args, done))
 
     def share(self, function: Callable[[P], None], parts: Sequence[P]) -> None:
         """Run `function` on each part, in this thread and in those that are free; for use in a job.
@@ -60,28 +99,97 @@ class Executor:
         Raises:
             Exception: the first that a part raised. Every part has ended by then.
         """
-        if self._pool is None:
+        if self._loop is None:
             raise RuntimeError("the executor is not running")
-        offered = [(part, self._pool.submit(function, part)) for part in parts[1:]]
-        failures: list[Exception] = []
-        for part, future in [*((part, None) for part in parts[:1]), *offered]:
-            try:
-                if future is None or future.cancel():
-                    function(part)
-                else:
-                    future.result()
-            except Exception as error:  # noqa: BLE001 - raised when every part has ended
-                failures.append(error)
-        if failures:
-            raise failures[0]
+        shared = _Shared(function, parts)
+        for _ in range(min(len(parts), self.threads) - 1):
+            self._jobs.put((shared.help, (), None))
+        shared.help()
+        shared.wait()
 
     async def stop(self) -> None:
         """Wait for the jobs handed over so far, then end the threads."""
-        if self._pool is None:
+        if self._loop is None:
             return
         self._stopping = True
         if self._running:
-            await asyncio.wait(self._running)
+            self._idle = self._loop.create_future()
+            await self._idle
+        for _ in self._workers:
+            self._jobs.put(None)
         # Every job is done, so the threads are idle and joining them takes microseconds.
-        self._pool.shutdown(wait=True)
-        self._pool = None
+        for worker in self._workers:
+            worker.join()
+        self._workers.clear()
+        self._loop = None
+
+    def _work(self) -> None:
+        if self._initializer is not None:
+            self._initializer()
+        take, ended = self._jobs.get, self._ended
+        while (job := take()) is not None:
+            function, args, done = job
+            result, error = None, None
+            try:
+                result = function(*args)
+            except BaseException as raised:  # noqa: BLE001 - it goes to whoever asked
+                error = raised
+            if done is not None:
+                ended.append((done, result, error))
+                # `_collect` clears the flag before it looks: what is appended is always seen.
+                if not self._told:
+                    self._told = True
+                    self._loop.call_soon_threadsafe(self._collect)  # type: ignore[union-attr]
+            # Nothing is kept alive until the next job.
+            del job, function, args, done, result, error
+
+    def _collect(self) -> None:
+        self._told = False
+        ended = self._ended
+        while ended:
+            done, result, error = ended.popleft()
+            self._running -= 1
+            try:
+                done(result, error)
+            except Exception as failure:  # noqa: BLE001 - the others' jobs have ended too
+                self._loop.call_exception_handler(  # type: ignore[union-attr]
+                    {"message": "what follows a job failed", "exception": failure}
+                )
+        if self._idle is not None and not self._running and not self._idle.done():
+            self._idle.set_result(None)
+
+
+class _Shared:
+    """Parts of one job that several threads take from."""
+
+    def __init__(self, function: Callable[[Any], None], parts: Sequence[Any]) -> None:
+        self._function = function
+        self._parts = deque(parts)
+        self._left = len(parts)
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._failures: list[Exception] = []
+
+    def help(self) -> None:
+        """Do parts until none is left that nobody has begun."""
+        parts = self._parts
+        while True:
+            try:
+                part = parts.popleft()
+            except IndexError:
+                return
+            try:
+                self._function(part)
+            except Exception as error:  # noqa: BLE001 - raised by `wait`
+                self._failures.append(error)
+            with self._lock:
+                self._left -= 1
+                if not self._left:
+                    self._ended.set()
+
+    def wait(self) -> None:
+        """Return when every part has ended. Raises the first exception of a part."""
+        if self._left:
+            self._ended.wait()
+        if self._failures:
+            raise self._failures[0]

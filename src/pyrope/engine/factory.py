@@ -2,54 +2,75 @@
 
 from __future__ import annotations
 
-from pyrope.engine.base import GraphIndex, VectorIndex, VectorSource
-from pyrope.engine.flat import FlatIndex
+from dataclasses import dataclass
+
+from pyrope.engine.base import TailIndex, VectorSource
 from pyrope.engine.hnsw import HnswIndex
-from pyrope.types import IndexSpec, IndexType, Slots
+from pyrope.engine.hnsw_sq8 import HnswSq8Index
+from pyrope.engine.ivf import IvfIndex
+from pyrope.types import IndexSpec, IndexType
 
 
-def create_engine(spec: IndexSpec, source: VectorSource, capacity: int = 0) -> VectorIndex:
-    """An empty index.
+@dataclass(frozen=True, slots=True)
+class TailOptions:
+    """What is not in the definition of an index.
 
-    Args:
-        spec: its definition.
-        source: the raw rows of its vectors.
-        capacity: vectors to have room for from the start.
+    Attributes:
+        sq8_rerank_factor, pq_rerank_factor: candidates scored again in full precision, for each
+            result wanted, by HNSW_SQ8 and by IVF_PQ.
     """
-    if spec.type is IndexType.FLAT:
-        return FlatIndex(spec.metric, spec.dim, source)
-    return _graph(spec, source, capacity)
+
+    sq8_rerank_factor: float
+    pq_rerank_factor: float
 
 
-def load_engine(
-    spec: IndexSpec, source: VectorSource, path: str, live: Slots
-) -> tuple[GraphIndex, Slots]:
-    """A graph from its file, and those of the `live` slots that remain to be upserted.
+def create_tail(
+    spec: IndexSpec, kind: IndexType, source: VectorSource, count: int, options: TailOptions
+) -> TailIndex:
+    """An empty tail, to be trained or loaded.
 
     Args:
-        spec: its definition, of a type that has a graph.
-        source: the raw rows, of all live slots.
-        path: of a file that `GraphIndex.save` wrote, whose checksum is right.
-        live: the slots that hold vectors, without duplicates.
+        spec: the definition of its index.
+        kind: what it shall be; not always `spec.type`, which may be AUTO.
+        source: the raw rows of the index.
+        count: vectors that it will hold soon.
 
     Raises:
-        OSError: the file cannot be read.
-        DamagedIndexError: it is not a graph of this definition.
-        ValueError: indexes of this type have no file.
+        ValueError: there are no tails of this kind.
     """
-    if spec.type is IndexType.FLAT:
-        raise ValueError("a FLAT index has no file")
-    index = _graph(spec, source, len(live))
-    return index, index.load(path, live)
-
-
-def _graph(spec: IndexSpec, source: VectorSource, capacity: int) -> HnswIndex:
-    return HnswIndex(
-        spec.metric,
-        spec.dim,
-        source,
-        m=spec.m,
-        ef_construction=spec.ef_construction,
-        ef=spec.ef,
-        capacity=capacity,
-    )
+    match kind:
+        case IndexType.HNSW:
+            return HnswIndex(
+                spec.metric,
+                spec.dim,
+                source,
+                m=spec.m,
+                ef_construction=spec.ef_construction,
+                ef=spec.ef,
+                capacity=count,
+            )
+        case IndexType.HNSW_SQ8:
+            return HnswSq8Index(
+                spec.metric,
+                spec.dim,
+                source,
+                m=spec.m,
+                ef_construction=spec.ef_construction,
+                ef=spec.ef,
+                rerank_factor=options.sq8_rerank_factor,
+                capacity=count,
+            )
+        case IndexType.IVF_FLAT | IndexType.IVF_PQ:
+            return IvfIndex(
+                spec.metric,
+                spec.dim,
+                source,
+                compressed=kind is IndexType.IVF_PQ,
+                nlist=spec.nlist,
+                nprobe=spec.nprobe,
+                pqm=spec.pqm,
+                rerank_factor=options.pq_rerank_factor,
+                expected=count,
+            )
+        case _:
+            raise ValueError(f"an index of type {kind} has no tail")

@@ -1,5 +1,8 @@
 """FLAT: no structure at all, every search a full scan (FAISS kernels). Exact, and cheap to write.
 
+A search with `max_scans` looks at so many rows only, those of the lowest slots that take part: it
+is exact among them, and knows nothing of the others.
+
 Its vectors are the rows of the `VectorSource`; it holds five bytes a slot of its own.
 """
 
@@ -23,9 +26,7 @@ from pyrope.types import Float32Matrix, Mask, Metric, Slots
 class FlatIndex:
     """The engine of `IndexType.FLAT` (see `VectorIndex`)."""
 
-    # What a bound on distance computations should mean for an exact engine is not decided: it
-    # could only make an answer wrong. So FLAT honours none.
-    honours: frozenset[str] = frozenset()
+    honours = frozenset({"max_scans"})
     deleted_count = 0
 
     def __init__(self, metric: Metric, dim: int, source: VectorSource) -> None:
@@ -39,14 +40,18 @@ class FlatIndex:
     def search(
         self, queries: Float32Matrix, k: int, options: SearchOptions, allowed: Mask | None = None
     ) -> Neighbours:
-        return self.search_exact(queries, k, allowed)
+        self._count(queries)
+        return self._scan.search(queries, k, allowed, limit=options.max_scans)
 
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
     ) -> Neighbours:
+        self._count(queries)
+        return self._scan.search(queries, k, allowed)
+
+    def _count(self, queries: Float32Matrix) -> None:
         with self._lock:
             self._queries_total += len(queries)
-        return self._scan.search(queries, k, allowed)
 
     def __len__(self) -> int:
         return len(self._table)

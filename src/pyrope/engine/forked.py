@@ -30,14 +30,15 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal
 
 
 def write_forked(
-    write: Callable[[str], None], path: str, size: int, forked: Callable[[], None]
+    write: Callable[[str], None], path: str, size: int | None, forked: Callable[[], None]
 ) -> None:
     """Call `write(path)` in a child, and wait for it.
 
     Args:
-        write: native code that locks nothing which other threads use.
+        write: code that locks nothing which other threads use.
         path: of the file.
-        size: the length in bytes that the file must have.
+        size: the length in bytes that the file must have; None: `write` raises if it could not
+            write everything.
         forked: called in this thread once the child exists.
 
     Raises:
@@ -61,7 +62,8 @@ def write_forked(
     if status != 0:
         code = os.waitstatus_to_exitcode(status)
         raise OSError(f"the process that writes '{path}' ended with status {code}")
-    check_size(path, size)
+    if size is not None:
+        check_size(path, size)
 
 
 def check_size(path: str, size: int) -> None:

@@ -19,13 +19,19 @@ What hnswlib leaves to its callers, and what is done about it here:
   scanned (`pyrope.engine.beam`). A scan is also cheaper on a small index.
 - *Scores of IP* come as ``1 - xq`` in float32, which loses small products. Queries are made unit
   vectors, which changes no order, and what is found is scored again from the raw rows.
-- *Bounds on distance computations* are not possible: `max_scans` is not honoured.
+- *Bounds on distance computations* hnswlib does not know. It is FAISS' algorithm, and M means the
+  same, so that `bounded_beam` can say which beam keeps within `max_scans` (replayed on saved
+  graphs of hnswlib, with M 4 to 32 and beams of 1 to 256, no query took more than 0.7 of it).
+  Where a scan of so many rows promises more, that is made; where the bound is reached before
+  enough is found, an answer holds what has been found.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 
 import hnswlib
 import numpy as np
@@ -39,7 +45,14 @@ from pyrope.engine.base import (
     SearchOptions,
     VectorSource,
 )
-from pyrope.engine.beam import WIDEN, beam_cost, first_beam, scan_cost
+from pyrope.engine.beam import (
+    WIDEN,
+    beam_cost,
+    beam_distances,
+    bounded_beam,
+    first_beam,
+    scan_cost,
+)
 from pyrope.engine.digests import digests_of
 from pyrope.engine.exact import ExactScan
 from pyrope.engine.forked import check_size, write_forked
@@ -60,8 +73,43 @@ _UNIT_TOLERANCE = 1e-6
 _COMPARED_ROWS = 2048
 
 
+@dataclass(frozen=True, slots=True)
+class _TakingPart:
+    """What one search may find.
+
+    Attributes:
+        allowed: as the caller gave it.
+        part: the slots that take part, shape (<= capacity,).
+        matches: how many they are.
+        sieve: the nodes that stand for one of them, shape (capacity,); None: all do.
+        matching: how many they are.
+        width: hits that a query can have, at least 1.
+    """
+
+    allowed: Mask | None
+    part: Mask
+    matches: int
+    sieve: Mask | None
+    matching: int
+    width: int
+
+    @property
+    def everything(self) -> bool:
+        """Whether every node takes part."""
+        return self.sieve is None
+
+    @property
+    def wanted(self) -> int:
+        """Nodes that an answer needs; shared ones give more than one hit."""
+        return min(self.width, self.matching)
+
+    def sift(self, labels: Slots) -> Mask:
+        """Which nodes take part."""
+        return np.ones(labels.shape, np.bool_) if self.sieve is None else self.sieve[labels]
+
+
 class HnswIndex:
-    """The engine of `IndexType.HNSW` (see `GraphIndex`).
+    """The engine of `IndexType.HNSW` (see `TailIndex`).
 
     Args:
         metric: as of the index.
@@ -73,7 +121,9 @@ class HnswIndex:
         capacity: nodes to have room for at once.
     """
 
-    honours = frozenset({"ef"})
+    honours = frozenset({"ef", "max_scans"})
+    training_size = 0
+    worn = False
 
     def __init__(
         self,
@@ -113,8 +163,17 @@ class HnswIndex:
             self._graph_queries, self._scan_queries, self._widened_queries, self._fallback_queries
         )
 
-    def labels(self) -> Slots:
-        return np.flatnonzero(self._nodes.known)
+    @property
+    def live(self) -> Mask:
+        return self._table.live
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Nothing: all that shapes a graph was given to the constructor."""
+        return {}
+
+    def train(self, sample: Float32Matrix) -> None:
+        """Nothing: a graph learns as it grows, and never wears out."""
 
     @property
     def memory_bytes(self) -> int:
@@ -149,17 +208,16 @@ class HnswIndex:
     def search(
         self, queries: Float32Matrix, k: int, options: SearchOptions, allowed: Mask | None = None
     ) -> Neighbours:
-        if allowed is None:
+        if allowed is None and options.max_scans is None:
             plain = self._search_plain(queries, k, options.ef or self.ef)
             if plain is not None:
                 return plain
         part = self._table.taking_part(allowed)
         matches = len(self._table) if allowed is None else int(np.count_nonzero(part))
         width = min(k, matches)
-        graph, total = self._graph, len(self._table.live)
+        graph, nodes = self._graph, self._nodes
         if graph is None or width == 0:
             return Neighbours.nothing(len(queries), width)
-        nodes = self._nodes
         # Where every node takes part (the usual case), nothing needs to be sifted.
         sieve: Mask | None = None
         matching = nodes.known_count
@@ -168,42 +226,90 @@ class HnswIndex:
             matching = int(np.count_nonzero(sieve))
         elif nodes.standing_count < nodes.known_count:
             sieve, matching = nodes.stands, nodes.standing_count
+        some = _TakingPart(allowed, part, matches, sieve, matching, width)
         ef = self.ef if options.ef is None else options.ef
-        wanted = min(width, matching)
-        beam = first_beam(ef, wanted, matching, nodes.known_count)
+        beam = first_beam(ef, some.wanted, matching, nodes.known_count)
+        return self._search_widening(graph, queries, some, beam, options.max_scans)
 
+    def _search_widening(
+        self,
+        graph: hnswlib.Index,
+        queries: Float32Matrix,
+        some: _TakingPart,
+        beam: int,
+        max_scans: int | None,
+    ) -> Neighbours:
+        """Beams that grow until they hold enough, a scan costs less, or no budget is left."""
+        nodes, width = self._nodes, some.width
+        budget = inf if max_scans is None else max_scans
+        if self.metric is Metric.IP:
+            budget -= width  # what is found is scored once more
         prepared = queries if self.metric is Metric.L2 else unit_rows(queries)
         found: Neighbours | None = None
-        left = np.arange(len(queries))
-        while len(left) and beam_cost(beam, len(left)) < scan_cost(matches, total, len(left)):
+        left, tried = np.arange(len(queries)), 0
+        while len(left):
+            if budget < inf:
+                beam = min(beam, bounded_beam(int(budget), self._m, nodes.known_count))
+            if beam <= tried or self._scan_pays(beam, budget, some, len(left)):
+                break
             pending = prepared if found is None else prepared[left]
             labels, distances, reached = self._beams(graph, pending, beam)
-            if found is None and sieve is None and reached.all() and not nodes.guests:
+            usual = some.everything and not nodes.guests and width <= beam
+            if found is None and usual and reached.all():
                 self._count(graph=len(queries))
                 left = left[:0]
                 scores = self._scores(distances[:, :width])
                 found = Neighbours(np.ascontiguousarray(labels[:, :width]), scores)
                 break
             found = found or Neighbours.nothing(len(queries), width)
-            keep = np.ones(labels.shape, np.bool_) if sieve is None else sieve[labels]
-            enough = reached & (keep.sum(axis=1) >= wanted)
-            self._fill(found, left[enough], labels[enough], distances[enough], keep[enough])
-            self._fill_members(found, left[enough], part)
+            keep = some.sift(labels)
+            enough = reached & (keep.sum(axis=1) >= some.wanted)
+            # With a budget, this beam may have been the last.
+            fill = enough if budget == inf else reached
+            self._fill(found, left[fill], labels[fill], distances[fill], keep[fill])
+            self._fill_members(found, left[fill], some.part)
             self._count(graph=int(enough.sum()))
-            left = left[~enough]
+            left, budget = left[~enough], budget - beam_distances(beam, self._m, nodes.known_count)
             if not reached.all():
                 self._count(fallback=len(left))
                 break
             self._count(widened=len(left))
-            beam = min(beam * WIDEN, nodes.known_count)
+            tried, beam = beam, min(beam * WIDEN, nodes.known_count)
         if found is None:
-            found = self.search_exact(queries, width, allowed)
-        elif len(left):
-            scanned = self.search_exact(queries[left], width, allowed)
-            found.slots[left], found.scores[left] = scanned.slots, scanned.scores
+            self._count(scan=len(queries))
+            return self._scan.search(queries, width, some.allowed, limit=max_scans)
+        if len(left):
+            self._scan_rest(found, queries, left, some, budget)
         if self.metric is Metric.IP:
             self._rescore(queries, found)
         return found
+
+    def _scan_pays(self, beam: int, budget: float, some: _TakingPart, queries: int) -> bool:
+        """Whether a scan promises more than a beam, or as much at less cost."""
+        # The share of the true neighbours that each will find, if what takes part is spread
+        # evenly, over the graph and over the slots.
+        beam_finds = beam * some.matching / (self._nodes.known_count * some.wanted)
+        scan_finds = min(budget / some.matches, 1.0)
+        if scan_finds < 1:
+            return beam_finds < scan_finds
+        return beam_finds < 1 or beam_cost(beam, queries) >= scan_cost(
+            some.matches, len(self._table.live), queries
+        )
+
+    def _scan_rest(
+        self,
+        found: Neighbours,
+        queries: Float32Matrix,
+        left: NDArray[np.intp],
+        some: _TakingPart,
+        budget: float,
+    ) -> None:
+        """Scan for those that the graph gave too few; if not all rows, for those it gave none."""
+        lost = left if budget >= some.matches else left[found.slots[left, 0] < 0]
+        self._count(graph=len(left) - len(lost), scan=len(lost))
+        limit = int(min(max(budget, 0), some.matches))
+        scanned = self._scan.search(queries[lost], some.width, some.allowed, limit=limit)
+        found.slots[lost], found.scores[lost] = scanned.slots, scanned.scores
 
     def _search_plain(self, queries: Float32Matrix, k: int, ef: int) -> Neighbours | None:
         """The usual search, in one native call and few others: each takes the GIL anew.
@@ -415,7 +521,7 @@ class HnswIndex:
         graph = self._room_for(0)
         write_forked(graph.save_index, path, graph.index_file_size(), forked)
 
-    def load(self, path: str, live: Slots) -> Slots:
+    def load(self, path: str, live: Slots, unchanged: Slots) -> Slots:
         """Fill this index, which must be empty, from a file of `save`.
 
         A node is used for its slot only if it holds the vector that the source has, so that a
@@ -424,6 +530,7 @@ class HnswIndex:
         Args:
             path: the file. That it is undamaged has been checked: its links are believed.
             live: the slots that hold vectors.
+            unchanged: ignored, as the vectors themselves are compared.
 
         Returns:
             Those of `live` that the index does not hold yet: new since the save, or changed, or

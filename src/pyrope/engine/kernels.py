@@ -104,6 +104,11 @@ class Kernel(ABC):
         least: FloatVector = scores - self._bound(scores, self._query_norms, largest)
         return least
 
+    def from_metric(self, scores: NDArray[np.float32]) -> FloatVector:
+        """Scores in the metric's own unit as this kernel would give them, shape (queries,)."""
+        own = scores.astype(np.float64)
+        return own if self._metric is not Metric.L2 else -0.5 * own * own
+
     def _bound(
         self, scores: FloatVector, query_norms: FloatVector, norms: FloatVector | float
     ) -> FloatVector:
@@ -158,6 +163,12 @@ class MatrixKernel(Kernel):
             out -= (0.5 * norms * norms)[:, None]
         return out
 
+    def from_metric(self, scores: NDArray[np.float32]) -> FloatVector:
+        own = super().from_metric(scores)
+        if self._metric is Metric.L2:
+            own += 0.5 * self._query_norms * self._query_norms
+        return own
+
     def _bound(
         self, scores: FloatVector, query_norms: FloatVector, norms: FloatVector | float
     ) -> FloatVector:
@@ -165,6 +176,11 @@ class MatrixKernel(Kernel):
         if self._metric is Metric.L2:
             bound = bound + self._gamma * norms * norms
         return bound
+
+
+def kernel_for(metric: Metric, queries: Float32Matrix) -> Kernel:
+    """The cheaper kernel for this many queries."""
+    return (SingleQueryKernel if len(queries) == 1 else MatrixKernel)(metric, queries)
 
 
 def pair_scores(metric: Metric, queries: Float32Matrix, rows: Float32Matrix) -> NDArray[np.float64]:

@@ -40,13 +40,14 @@ class SlotTable:
         """Mark distinct slots as holding vectors of these norms."""
         if not len(slots):
             return
+        # A search that runs meanwhile must find the norm of whatever it finds alive.
         if (size := grown(len(self.live), int(slots.max()) + 1)) > len(self.live):
-            self.live = np.concatenate([self.live, np.zeros(size - len(self.live), np.bool_)])
             self.norms = np.concatenate([self.norms, np.zeros(size - len(self.norms), np.float32)])
-        self._count += len(slots) - int(np.count_nonzero(self.live[slots]))
-        self.live[slots] = True
+            self.live = np.concatenate([self.live, np.zeros(size - len(self.live), np.bool_)])
         with np.errstate(over="ignore"):
             self.norms[slots] = norms
+        self._count += len(slots) - int(np.count_nonzero(self.live[slots]))
+        self.live[slots] = True
 
     def remove(self, slots: Slots) -> Slots:
         """Unmark slots; those that did hold a vector are returned, each once."""

@@ -38,6 +38,7 @@ from pyrope.resp.limits import UNAUTHENTICATED_LIMITS, ReaderLimits
 from pyrope.resp.reader import CommandReader
 from pyrope.resp.writer import encode, encode_error
 from pyrope.server.dispatch import Dispatcher, Entry
+from pyrope.service.promise import Promise
 
 _log = get_logger(__name__)
 
@@ -361,7 +362,7 @@ class Connection(asyncio.Protocol):
         entry: Entry,
         args: list[bytes],
         began: float,
-        future: asyncio.Future[Any],
+        future: asyncio.Future[Any] | Promise[Any],
         render: Callable[[Any, int], Any] | None,
     ) -> None:
         slot = _Slot()
@@ -389,7 +390,7 @@ class Connection(asyncio.Protocol):
         render: Callable[[Any, int], Any] | None,
         protocol: int,
         muted: bool,  # noqa: FBT001 - bound by position, like the rest
-        future: asyncio.Future[Any],
+        future: asyncio.Future[Any] | Promise[Any],
     ) -> None:
         access = entry.access
         if access is _READ:

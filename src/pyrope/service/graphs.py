@@ -1,7 +1,7 @@
-"""Saving graphs, so that a restart need not build them anew.
+"""Saving tails (graphs, inverted lists), so that a restart need not build them anew.
 
-A saved graph is a copy: whatever happens to it, records and rows are the truth, and what was
-written after the save is added at the restart. So saving is never on the way of a write.
+A saved tail is a copy: whatever happens to it, records and rows are the truth, and what it lacks is
+in the head after a restart. So saving is never on the way of a write.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from functools import partial
 
 from pyrope.clock import Clock
 from pyrope.config import StorageSettings
-from pyrope.engine.base import GraphIndex
 from pyrope.engine.executor import Executor
 from pyrope.log import get_logger
 from pyrope.service.index import OpenIndex
 from pyrope.storage.graph_file import GraphMeta, save_graph
 from pyrope.storage.store import Store
-from pyrope.types import IndexSpec
+from pyrope.types import IndexSpec, IndexType
 
 _log = get_logger(__name__)
 
 
-def graph_meta(spec: IndexSpec, sequence: int, slot_count: int) -> GraphMeta:
+def graph_meta(spec: IndexSpec, kind: IndexType, sequence: int, slot_count: int) -> GraphMeta:
+    """The description of a tail of this kind."""
     return GraphMeta(
         uid=spec.uid,
         sequence=sequence,
         slot_count=slot_count,
+        type=kind.value,
         dim=spec.dim,
         metric=spec.metric.value,
         m=spec.m,
@@ -98,14 +99,15 @@ class GraphSaver:
         began = self._clock.monotonic()
         gate = index.gate
         await gate.enter_exclusive()
-        if (index.closed and not at_exit) or not isinstance(index.engine, GraphIndex):
+        if (index.closed and not at_exit) or index.engine.tail is None:
             gate.leave_exclusive()
             return
-        engine = index.engine
-        # The graph is true at this sequence until the gate is left: which is as soon as the child
+        tail, changes = index.engine.tail, index.engine.tail_changes
+        # The tail is true at this sequence until the gate is left: which is as soon as the child
         # has its copy of the memory.
-        sequence = index.sequence
-        meta = graph_meta(index.spec, sequence, index.state.ids.slot_count)
+        meta = graph_meta(
+            index.spec, index.active_type, index.sequence, index.state.ids.slot_count
+        )
         left = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -117,7 +119,7 @@ class GraphSaver:
         def forked() -> None:
             loop.call_soon_threadsafe(leave)
 
-        write = engine.save if at_exit else partial(engine.save_forked, forked=forked)
+        write = tail.save if at_exit else partial(tail.save_forked, forked=forked)
         saving = self._thread.run(save_graph, path, write, meta)
         try:
             await asyncio.wait([saving])
@@ -130,11 +132,11 @@ class GraphSaver:
             self.error = f"the graph of index '{index.spec.name}' cannot be saved: {error}"
             _log.error("graph not saved", index=index.spec.name, error=str(error))
         else:
-            index.saved_sequence = sequence
+            index.saved_changes = changes
             _log.info(
                 "graph saved",
                 index=index.spec.name,
-                vectors=len(index),
+                vectors=len(tail),
                 seconds=round(self._clock.monotonic() - began, 3),
             )
         finally:

@@ -67,8 +67,7 @@ class IdMap:
 
     def encoded(self, slots: Iterable[int]) -> list[bytes | None]:
         """The encoded ids of slots; None for one that is not bound."""
-        table = self._encoded
-        return [table[slot] for slot in slots]
+        return list(map(self._encoded.__getitem__, slots))
 
     def allocate(self) -> int:
         """A slot that nothing committed refers to."""

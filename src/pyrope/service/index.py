@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from pyrope.clock import Clock
-from pyrope.engine.base import SearchOptions, VectorIndex
-from pyrope.engine.batcher import Batcher
+from pyrope.engine.base import TailIndex
+from pyrope.engine.batcher import Batcher, Piece
 from pyrope.engine.executor import Executor
-from pyrope.engine.factory import create_engine
+from pyrope.engine.factory import TailOptions, create_tail
 from pyrope.engine.filter import Filter, MaskCache
 from pyrope.engine.gate import Gate
+from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.errors import BusyError, NoIndexError
 from pyrope.metrics import ServerCounters
-from pyrope.service.linking import link_all
-from pyrope.service.search import Found, Hits, SearchRequest, run_batch
+from pyrope.service.merging import Merger, MergeServices
+from pyrope.service.search import Found, Hits, Search, SearchRequest, run_batch
 from pyrope.service.state import IndexState
 from pyrope.service.writer import IndexWriter
 from pyrope.service.writes import Write
@@ -31,9 +32,10 @@ from pyrope.types import IndexSpec, IndexType, Mask, Slots
 # Taking a deleted vector's place in a graph costs about six times what a new place costs (2.4
 # against 0.4 ms at 384 dimensions, benchmarks/micro_engine.py), so places are kept in reserve.
 _GRAPH_REUSE_ABOVE = 0.1
-# Of an engine that only takes note of rows; the loop binds their ids, with attributes in 5 ms.
-_FLAT_SLICE = 256
-# Before every sequence, so that a rebuilt graph counts as changed.
+_GRAPHS_THAT_OVERWRITE = (IndexType.HNSW, IndexType.AUTO)
+# Deleted in one go on the loop: a millisecond at the most.
+_DELETED_AT_ONCE = 256
+# Before every count of changes, so that a tail that was built anew counts as changed.
 _NEVER_SAVED = -1
 
 
@@ -48,8 +50,9 @@ class IndexServices:
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
     encode_id: Callable[[bytes], bytes]
     batch_max: int
-    write_slice: int
     queue_limit: Callable[[], int]
+    merging: MergeServices
+    tail_options: TailOptions
 
 
 class OpenIndex:
@@ -57,7 +60,9 @@ class OpenIndex:
 
     Attributes:
         engine: holds a vector for each slot that `state.ids` binds.
-        saved_sequence: write sequence at which the graph was last saved.
+        active_type: what its tail is; FLAT while it has none, and is searched in full.
+        saved_changes: `engine.tail_changes` when the tail was last saved.
+        merger: moves its head into its tail.
         closed: it has been dropped, or the server is stopping: what takes long gives up.
 
     Args:
@@ -68,41 +73,41 @@ class OpenIndex:
     """
 
     def __init__(
-        self, spec: IndexSpec, vectors: VectorFile, engine: VectorIndex, services: IndexServices
+        self, spec: IndexSpec, vectors: VectorFile, engine: HeadTailIndex, services: IndexServices
     ) -> None:
-        graph = spec.type is IndexType.HNSW
         self.spec = spec
         self.vectors = vectors
         self.engine = engine
         self.state = IndexState(
-            services.encode_id, reuse_above=_GRAPH_REUSE_ABOVE if graph else 0.0
+            services.encode_id,
+            reuse_above=_GRAPH_REUSE_ABOVE if spec.type in _GRAPHS_THAT_OVERWRITE else 0.0,
         )
-        self.saved_sequence = 0
+        self.active_type = IndexType.FLAT
+        self.saved_changes = 0
         self.closed = False
         self._services = services
         self._masks = MaskCache(self.state.columns)
-        self._slice = services.write_slice if graph else _FLAT_SLICE
         self._writer = IndexWriter(
             spec.uid,
             spec.name,
             self,
             executor=services.executor,
             committer=services.committer,
-            slice_size=self._slice,
             spawn=services.spawn,
             counters=services.counters,
         )
         self.batcher: Batcher[SearchRequest, Found] = Batcher(
-            run=services.executor.run,
+            run=services.executor.submit,
             work=self._search_batch,
             deliver=self._deliver,
+            threads=services.executor.threads,
             # Of a graph, one batch runs in each thread and one is ready for it, so that no thread
             # waits for the loop. A scan gains more from larger batches.
-            parallel=services.executor.threads * (2 if graph else 1),
+            parallel=services.executor.threads * (1 if spec.type is IndexType.FLAT else 2),
             batch_max=services.batch_max,
         )
-        self._rebuild: asyncio.Task[None] | None = None
-        self._changed_slots: set[int] | None = None
+        self.merger = Merger(self, services.merging)
+        self._removed: set[int] | None = None
 
     # -- what it holds ----------------------------------------------------------------------------
 
@@ -120,9 +125,15 @@ class OpenIndex:
         return self._writer.sequence
 
     @property
+    def always_scans(self) -> bool:
+        """Whether every search is a full scan by choice, not for want of a tail."""
+        scans = (IndexType.FLAT, IndexType.AUTO)
+        return self.active_type is IndexType.FLAT and self.spec.type in scans
+
+    @property
     def unsaved_changes(self) -> int:
-        """Writes since the graph was saved."""
-        return self.sequence - self.saved_sequence
+        """Vectors that have come into the tail, or gone from it, since it was saved."""
+        return self.engine.tail_changes - self.saved_changes
 
     @property
     def queued_requests(self) -> int:
@@ -139,41 +150,35 @@ class OpenIndex:
 
     # -- searching --------------------------------------------------------------------------------
 
-    def search(  # noqa: PLR0913 - a search has this many parts
+    def search(
         self,
         client: Hashable,
-        query: bytes,
-        count: int,
-        options: SearchOptions,
+        queries: bytes,
+        asked: Search,
         *,
-        exact: bool = False,
-        filter_: Filter | None = None,
-        epsilon: float | None = None,
-        with_attributes: bool = False,
         timeout: float | None = None,
-    ) -> asyncio.Future[Hits]:
-        """The hits nearest to `query`. Cancelling the future before the search starts drops it.
+    ) -> SearchRequest:
+        """The hits nearest to each of n queries; cancelling drops what has not started.
 
         Args:
-            timeout: seconds after which the future gets BusyError instead.
+            client: whose turn it takes among those that search.
+            queries: n·dim little-endian float32, n at least 1.
+            asked: of each query.
+            timeout: seconds after which the outcome is BusyError instead.
 
         Raises:
             BusyError: too many requests wait for this index already.
         """
-        self.check_queue()
+        weight = len(queries) // (4 * self.spec.dim)
+        self.check_queue(weight)
         self.remove_expired()
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Hits] = loop.create_future()
-        now = self._services.clock.monotonic()
-        request = SearchRequest(
-            client, future, query, count, options, exact, filter_, epsilon, with_attributes, now
-        )
+        request = SearchRequest(client, queries, weight, asked, self._services.clock.monotonic())
         if timeout is not None:
-            timer = loop.call_later(timeout, _time_out, future)
-            future.add_done_callback(lambda _: timer.cancel())
-        self._services.counters().searches_total += 1
+            timer = asyncio.get_running_loop().call_later(timeout, _time_out, request)
+            request.add_done_callback(lambda _: timer.cancel())
+        self._services.counters().searches_total += weight
         self.batcher.submit(request)
-        return future
+        return request
 
     def check_queue(self, requests: int = 1) -> None:
         """Raises BusyError unless so many more requests may wait for this index."""
@@ -183,33 +188,30 @@ class OpenIndex:
                 f"{waiting} requests wait for index '{self.spec.name}' already; retry with backoff"
             )
 
-    def _search_batch(self, requests: list[SearchRequest]) -> list[Found | BaseException]:
+    def _search_batch(self, pieces: list[Piece[SearchRequest]]) -> list[Found | BaseException]:
         """In an executor's thread."""
-        return run_batch(requests, self.engine, self._mask_of, self._services.clock.monotonic)
+        return run_batch(pieces, self.engine, self._mask_of, self._services.clock.monotonic)
 
     def _mask_of(self, filter_: Filter) -> Mask:
         return self._masks.mask(filter_, self.state.ids.slot_count)
 
-    def _deliver(self, request: SearchRequest, found: Found) -> None:
+    def _deliver(self, piece: Piece[SearchRequest], found: Found) -> None:
         """On the loop, before any write can come in between the search and the naming of hits."""
-        slots, scores = found.slots, found.scores
-        ids = self.state.ids.encoded(slots)
-        if None in ids:  # expired while the search was under way
-            kept = [position for position, id_ in enumerate(ids) if id_ is not None]
-            slots = [slots[position] for position in kept]
-            scores = [scores[position] for position in kept]
-            ids = self.state.ids.encoded(slots)
-        stored = self.state.attributes
-        request.future.set_result(
-            Hits(
-                ids,  # type: ignore[arg-type]  # no None is left
-                scores,
-                [stored.get(slot) for slot in slots] if request.with_attributes else [],
-                request.exact or self.spec.type is IndexType.FLAT,
-                found.began_at - request.queued_at,
-                found.ended_at - found.began_at,
-            )
-        )
+        request = piece.request
+        encoded, attributes = self.state.ids.encoded, self.state.attributes.get
+        queued = found.began_at - request.queued_at
+        took = found.ended_at - found.began_at
+        hits: list[Hits] = []
+        for slots, scores in zip(found.slots, found.scores, strict=True):
+            ids = encoded(slots)
+            if None in ids:  # expired while the search was under way
+                kept = [position for position, id_ in enumerate(ids) if id_ is not None]
+                slots = [slots[position] for position in kept]  # noqa: PLW2901 - the rest of them
+                scores = [scores[position] for position in kept]  # noqa: PLW2901
+                ids = encoded(slots)
+            stored = [attributes(slot) for slot in slots] if request.asked.with_attributes else []
+            hits.append(Hits(ids, scores, stored, found.exact, queued, took))  # type: ignore[arg-type]  # no None is left
+        request.answer(piece.start, hits)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -234,9 +236,19 @@ class OpenIndex:
     def searches_waiting(self) -> bool:
         return self.batcher.busy
 
-    def note_changed(self, slots: Sequence[int]) -> None:
-        if self._changed_slots is not None:
-            self._changed_slots.update(slots)
+    def written(self) -> None:
+        """Something has been written: see whether the merger has work."""
+        self.merger.nudge()
+
+    async def delete_slots(self, slots: Sequence[int]) -> None:
+        """Take vectors out of the engine, with the index to itself."""
+        gone = np.array(slots, np.int64)
+        if len(gone) <= _DELETED_AT_ONCE:
+            self.engine.delete(gone)
+        else:
+            await self._services.executor.run(self.engine.delete, gone)
+        if self._removed is not None:
+            self._removed.update(slots)
 
     def remove_expired(self) -> None:
         """Take out what has expired by now. From here on nobody can name it."""
@@ -250,73 +262,23 @@ class OpenIndex:
                 self._services.counters().vectors_expired_total += len(slots)
                 self._writer.delete_expired(slots)
 
-    # -- rebuilding -------------------------------------------------------------------------------
+    # -- merging ----------------------------------------------------------------------------------
 
-    async def rebuild(self) -> bool:
-        """Replace the engine with a fresh one without tombstones, while this one goes on serving.
+    def new_tail(self, kind: IndexType, count: int) -> TailIndex:
+        """An empty tail for about so many vectors."""
+        return create_tail(self.spec, kind, self.vectors, count, self._services.tail_options)
 
-        Vectors are linked into the fresh engine piece by piece; what is written meanwhile is noted
-        and caught up with, the last of it with the index to itself. Returns whether there was
-        anything to do.
+    def watch_removals(self) -> set[int]:
+        """A set to which every slot is added whose vector goes, until `watch_no_more`."""
+        self._removed = set()
+        return self._removed
 
-        Raises:
-            NoIndexError: the index was dropped meanwhile, or the server is stopping.
-        """
-        while self._rebuild is not None:
-            await asyncio.wait([self._rebuild])
-        if self.closed:
-            raise _dropped(self.spec)
-        if not self.engine.deleted_count:
-            return False
-        self._rebuild = self._services.spawn(self._build_fresh())
-        self._rebuild.add_done_callback(self._rebuilt)
-        # Shielded: a client that goes away does not undo an hour's work.
-        await asyncio.shield(self._rebuild)
-        if self.closed:
-            raise _dropped(self.spec)
-        return True
+    def watch_no_more(self) -> None:
+        self._removed = None
 
-    def _rebuilt(self, _: object) -> None:
-        self._rebuild = None
-
-    @property
-    def rebuilding(self) -> bool:
-        return self._rebuild is not None
-
-    async def _build_fresh(self) -> None:
-        fresh = create_engine(self.spec, self.vectors, len(self))
-        changed: set[int] = set()
-        self._changed_slots = changed
-        try:
-            await self._link(fresh, np.flatnonzero(self.state.ids.bound_slots()))
-            while len(changed) > self._slice and not self.closed:
-                self._changed_slots, behind = set(), changed
-                changed = self._changed_slots
-                await self._catch_up(fresh, behind)
-            if self.closed:
-                return
-            await self.gate.enter_exclusive()
-            try:
-                if not self.closed:
-                    await self._catch_up(fresh, changed)
-                    self.engine = fresh
-                    self.saved_sequence = _NEVER_SAVED
-            finally:
-                self.gate.leave_exclusive()
-        finally:
-            self._changed_slots = None
-
-    async def _link(self, fresh: VectorIndex, slots: Slots) -> None:
-        await link_all(
-            self._services.executor, fresh, self.vectors, slots, go_on=lambda: not self.closed
-        )
-
-    async def _catch_up(self, fresh: VectorIndex, slots: set[int]) -> None:
-        """Bring slots of a fresh engine to what they are now."""
-        bound = self.state.ids.bound_slots()
-        changed = np.fromiter(slots, np.int64, len(slots))
-        await self._services.executor.run(fresh.delete, changed)
-        await self._link(fresh, changed[bound[changed]])
+    def tail_replaced(self) -> None:
+        """The tail is another one, which has never been saved."""
+        self.saved_changes = _NEVER_SAVED
 
     # -- restoring and closing --------------------------------------------------------------------
 
@@ -330,6 +292,11 @@ class OpenIndex:
         """
         now_ms = int(self._services.clock.wall() * 1000)
         self._writer.restore(columns.sequence, self.state.restore(columns, damaged, now_ms))
+
+    def tail_restored(self, tail: TailIndex | None) -> None:
+        """What `restore` has brought back has this tail."""
+        self.saved_changes = self.engine.tail_changes if tail is not None else _NEVER_SAVED
+        self.merger.nudge()
 
     def refuse_queued(self) -> None:
         """Refuse the requests that have not started, as the index is about to be dropped."""
@@ -349,8 +316,7 @@ class OpenIndex:
         self.closed = True
         self.refuse_queued()
         await self.drain()
-        if self._rebuild is not None:
-            await asyncio.wait([self._rebuild])
+        await self.merger.stop()
         await self.gate.enter_exclusive()
         # Not left to the garbage collector, which may take its time: a graph is large, and a mapped
         # file holds a descriptor.
@@ -362,6 +328,6 @@ def _dropped(spec: IndexSpec) -> NoIndexError:
     return NoIndexError(f"the index '{spec.name}' has been dropped, or the server is stopping")
 
 
-def _time_out(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(BusyError("timeout"))
+def _time_out(request: SearchRequest) -> None:
+    if not request.done():
+        request.set_exception(BusyError("timeout"))

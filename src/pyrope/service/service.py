@@ -6,7 +6,8 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +15,9 @@ from pyrope.clock import Clock
 from pyrope.config import Settings
 from pyrope.engine import init_worker_thread
 from pyrope.engine.executor import Executor
-from pyrope.engine.factory import create_engine
+from pyrope.engine.auto import SearchCosts, measure_costs
+from pyrope.engine.factory import TailOptions
+from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.errors import (
     CommandError,
     ExistsError,
@@ -25,8 +28,10 @@ from pyrope.errors import (
 )
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
+from pyrope.service.definition import IndexDefinition, check_nprobe, check_options
 from pyrope.service.graphs import GraphSaver
 from pyrope.service.index import IndexServices, OpenIndex
+from pyrope.service.merging import MergeOptions, MergeServices
 from pyrope.service.restore import Progress, restore_index
 from pyrope.storage.group_commit import CommitStatistics, GroupCommitter
 from pyrope.storage.lmdb_store import LmdbStore
@@ -44,19 +49,6 @@ _SWEEP_INTERVAL_S = 0.1
 _DISK_COUNT_INTERVAL_S = 10.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class IndexDefinition:
-    """What `VECTOR.CREATE` asks for. Attributes as in `IndexSpec`."""
-
-    name: str
-    dim: int
-    metric: Metric = Metric.COSINE
-    type: IndexType = IndexType.HNSW
-    m: int = 16
-    ef_construction: int = 200
-    ef: int = 64
 
 
 class Service:
@@ -83,6 +75,22 @@ class Service:
             settings.thread_count, name="pyrope-engine", initializer=init_worker_thread
         )
         self._storage = Executor(1, name="pyrope-storage")
+        self._builder = Executor(1, name="pyrope-build", initializer=init_worker_thread)
+        engine = settings.engine
+        self._merge_services = MergeServices(
+            executor=self._executor,
+            background=self._builder,
+            clock=clock,
+            spawn=self._spawn,
+            options=MergeOptions(
+                head_vectors=engine.head_vectors,
+                slice_seconds=engine.merge_slice_ms / 1000,
+                compact_share=engine.compact_share,
+            ),
+            search_costs=self._search_costs,
+            memory_left=self._memory_left,
+        )
+        self._costs: dict[tuple[Metric, int, int, int, int], SearchCosts] = {}
         self._store: Store | None = None
         self._committer: GroupCommitter | None = None
         self._saver: GraphSaver | None = None
@@ -96,9 +104,11 @@ class Service:
         """Open the store and begin to load. Raises StorageError if the directory cannot be used."""
         self._executor.start()
         self._storage.start()
+        self._builder.start()
         try:
             self._store = await self._storage.run(self._open_store)
         except BaseException:
+            await self._builder.stop()
             await self._storage.stop()
             await self._executor.stop()
             raise
@@ -141,6 +151,7 @@ class Service:
         self._indexes.clear()
         await self._storage.run(self._store.close)
         self._store = None
+        await self._builder.stop()
         await self._executor.stop()
         await self._storage.stop()
 
@@ -262,7 +273,7 @@ class Service:
         async with self._changing:
             there = self._indexes.get((tenant, definition.name))
             if there is not None:
-                if if_new and _defines(definition, there.spec):
+                if if_new and definition.describes(there.spec):
                     return
                 raise ExistsError(
                     f"index '{definition.name}' exists already"
@@ -284,7 +295,7 @@ class Service:
             except BaseException:
                 await self._storage.run(store.discard, uid)
                 raise
-            engine = create_engine(spec, vectors)
+            engine = HeadTailIndex(spec.metric, spec.dim, vectors)
             self._indexes[tenant, spec.name] = OpenIndex(spec, vectors, engine, self._services())
 
     async def drop_index(self, tenant: str, name: bytes) -> bool:
@@ -315,19 +326,41 @@ class Service:
         for name in self.index_names(tenant):
             await self.drop_index(tenant, name.encode())
 
-    async def alter_index(self, tenant: str, name: bytes, *, ef: int) -> None:
-        """Change the default effort of an index, durably. Raises NoIndexError, MisconfError."""
+    async def alter_index(
+        self, tenant: str, name: bytes, *, ef: int | None = None, nprobe: int | None = None
+    ) -> None:
+        """Change the default effort of an index, durably; searches that come after it go by it.
+
+        Args:
+            ef, nprobe: as in `IndexSpec`; None: as it is.
+
+        Raises:
+            NoIndexError: there is no such index.
+            CommandError: a field means nothing to its type, or NPROBE exceeds its NLIST.
+            MisconfError: the disk refuses.
+        """
         async with self._changing:
             index = self.index(tenant, name)
-            spec = replace(index.spec, ef=ef)
+            given = {"ef": ef, "nprobe": nprobe}
+            changes = {field: value for field, value in given.items() if value is not None}
+            check_options(index.spec.type, changes)
+            spec = replace(index.spec, **changes)
+            check_nprobe(spec.nprobe, spec.nlist)
             await self._commit(PutIndex(spec.uid, _encode_spec(spec)))
             index.spec = spec
 
     async def build_index(self, tenant: str, name: bytes) -> None:
-        """Rebuild an index's engine without what has been deleted, while it goes on serving."""
+        """Merge what an index has in its head now, train it, and remove its tombstones.
+
+        It goes on serving meanwhile.
+
+        Raises:
+            NoIndexError: it was dropped meanwhile, or the server is stopping.
+            PyropeError: it failed.
+        """
         index = self.index(tenant, name)
-        if await index.rebuild():
-            await self.saver.save([index])
+        await index.merger.finish()
+        await self.saver.save([index])
 
     async def save_graphs(self) -> None:
         """Save every graph that has changed. Raises PyropeError when one cannot be saved."""
@@ -363,6 +396,22 @@ class Service:
             raise RuntimeError("the service has not been started")
         await self._committer.commit(change)
 
+    async def _search_costs(self, spec: IndexSpec) -> SearchCosts:
+        """What a search of such an index costs on this machine; measured once."""
+        key = (spec.metric, spec.dim, spec.m, spec.ef_construction, spec.ef)
+        costs = self._costs.get(key)
+        if costs is None:
+            costs = await self._builder.run(
+                partial(measure_costs, *key, seed=spec.uid, monotonic=self.clock.monotonic)
+            )
+            self._costs[key] = costs
+        return costs
+
+    def _memory_left(self) -> int | None:
+        """Bytes that indexes may still take; None: there is no limit."""
+        limit = self.settings.maxmemory
+        return max(0, limit - self.memory_bytes) if limit else None
+
     def _services(self) -> IndexServices:
         if self._committer is None:
             raise RuntimeError("the service has not been started")
@@ -374,8 +423,12 @@ class Service:
             spawn=self._spawn,
             encode_id=self._encode_id,
             batch_max=self.settings.engine.batch_max,
-            write_slice=self.settings.engine.write_slice,
             queue_limit=lambda: self.settings.limits.queued_requests,
+            merging=self._merge_services,
+            tail_options=TailOptions(
+                sq8_rerank_factor=self.settings.engine.sq8_rerank_factor,
+                pq_rerank_factor=self.settings.engine.pq_rerank_factor,
+            ),
         )
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -389,13 +442,6 @@ class Service:
 def _text(name: bytes) -> str:
     """A name to look up. One that is too long to be an index's is cut, and still too long."""
     return name[:256].decode(errors="replace")
-
-
-def _defines(definition: IndexDefinition, spec: IndexSpec) -> bool:
-    """Whether an index is what a definition asks for (EF aside, which may have been altered)."""
-    wanted = asdict(definition)
-    del wanted["ef"]
-    return all(getattr(spec, key) == value for key, value in wanted.items())
 
 
 def _encode_spec(spec: IndexSpec) -> bytes:

@@ -1,4 +1,4 @@
-"""The way of a write: planned, committed, applied in short slices, answered.
+"""The way of a write: planned, committed, applied, answered.
 
 Writes of one index go through four steps in batches:
 
@@ -7,15 +7,15 @@ Writes of one index go through four steps in batches:
    a batch under way has touched, so that each write is decided against a settled state.
 2. *Commit*, in the storage thread: rows, then records, durably (docs/storage.md). If that fails,
    the slots go back, every write of the batch is refused, and nothing has changed.
-3. *Apply*, in slices: the engine in the executor's threads, with the index to itself; then, on the
-   loop and before searches come in again, ids, attributes and expiries. A search therefore sees a
-   vector in the engine exactly when it can name it.
+3. *Apply*, on the loop: ids, attributes and expiries, and the vectors into the engine's head. New
+   vectors are bound to their ids first, so that a search which finds one can name it, and need not
+   keep searches out. What takes a vector away or changes attributes has the index to itself.
 4. *Answer* each write as soon as its last slice is in. From then on every search sees it.
 
 While one batch is applied the next one is planned and committed: they name different ids, so the
 plan does not depend on what the other has yet to apply. Batches are committed one after another
-and applied one after another, in the same order. Between slices searches run, so that a write of
-10,000 vectors does not hold them up.
+and applied one after another, in the same order. A large batch is applied in slices, between
+which the loop gets its turn.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pyrope.engine.base import VectorIndex
 from pyrope.engine.executor import Executor
 from pyrope.engine.gate import Gate
+from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.errors import MisconfError, PyropeError
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
-from pyrope.service.linking import insert_parallel
 from pyrope.service.state import IndexState
 from pyrope.service.writes import Plan, Stored, Write, WriteQueue, plan
 from pyrope.storage.group_commit import GroupCommitter
@@ -43,26 +42,25 @@ _log = get_logger(__name__)
 
 # A plan is made in one go on the loop, at 1 to 2 us a vector.
 _PLAN_MAX_VECTORS = 4096
-# While nobody searches, slices may be longer, which keeps every thread busy to the end.
-_UNDISTURBED = 4
+# Puts applied in one go on the loop: about 2 ms, or 5 with attributes.
+_SLICE, _SLICE_WITH_ATTRIBUTES = 512, 256
 
 
 class Target(Protocol):
     """The index that is written to."""
 
     state: IndexState
-    engine: VectorIndex
+    engine: HeadTailIndex
 
     @property
     def gate(self) -> Gate: ...
 
-    @property
-    def searches_waiting(self) -> bool:
-        """Whether searches run, or wait for their turn."""
+    async def delete_slots(self, slots: Sequence[int]) -> None:
+        """Take vectors out of the engine; called with the index to itself."""
         ...
 
-    def note_changed(self, slots: Sequence[int]) -> None:
-        """Called with slots whose vector has come or gone, with the index to itself."""
+    def written(self) -> None:
+        """Called when a batch has been applied."""
         ...
 
     def remove_expired(self) -> None:
@@ -79,7 +77,6 @@ class IndexWriter:
     Args:
         uid, name: of the index.
         target: the index.
-        slice_size: vectors put into the engine while searches wait.
         spawn: runs a coroutine as a task that the owner waits for.
         counters: asked each time, as they may be replaced.
     """
@@ -92,7 +89,6 @@ class IndexWriter:
         *,
         executor: Executor,
         committer: GroupCommitter,
-        slice_size: int,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         counters: Callable[[], ServerCounters],
     ) -> None:
@@ -103,7 +99,6 @@ class IndexWriter:
         self._target = target
         self._executor = executor
         self._committer = committer
-        self._slice = slice_size
         self._spawn = spawn
         self._counters = counters
         self._queue = WriteQueue()
@@ -173,7 +168,7 @@ class IndexWriter:
         await target.gate.enter_exclusive(urgent=True)
         try:
             await self._executor.run(target.state.clear_columns, held)
-            await self._delete(slots)
+            await target.delete_slots(slots)
         finally:
             target.gate.leave_exclusive()
         batch = WriteBatch(uid=self._uid, sequence=self._planned_sequence, deletes=slots)
@@ -183,6 +178,7 @@ class IndexWriter:
             self._unreclaimed += slots  # the next write takes them along
         else:
             target.state.ids.give_back(slots)
+        target.written()
 
     # -- batches ----------------------------------------------------------------------------------
 
@@ -274,6 +270,7 @@ class IndexWriter:
                 await self._apply(made, batch)
                 self._target.state.ids.give_back(made.left)
                 self.sequence = batch.sequence
+                self._target.written()
             _answer(made, 0, len(made.puts))
         except BaseException as error:
             # Memory and store differ now, and the next write would be decided on what is not so.
@@ -295,44 +292,43 @@ class IndexWriter:
                 slots = [target.state.forget(id_) for id_ in made.removed]
                 for slot, attributes in made.amended:
                     target.state.set_attributes(slot, attributes)
-                await self._delete(slots)
+                await target.delete_slots(slots)
             finally:
                 target.gate.leave_exclusive()
             counters.vectors_deleted_total += len(made.removed)
         has_attributes = made.has_attributes
-        start = answered = 0
-        while start < len(made.puts):
-            undisturbed = not target.searches_waiting and not has_attributes
-            size = self._slice * (_UNDISTURBED if undisturbed else 1)
+        size = _SLICE_WITH_ATTRIBUTES if has_attributes else _SLICE
+        answered = 0
+        for start in range(0, len(made.puts), size):
             stop = min(start + size, len(made.puts))
-            await target.gate.enter_exclusive()
-            try:
-                await self._insert(made, batch, start, stop)
-            finally:
-                target.gate.leave_exclusive()
+            left = [
+                slot
+                for record in made.puts[start:stop]
+                if (slot := target.state.ids.slot(record.id)) is not None
+            ]
+            if left or has_attributes:
+                await target.gate.enter_exclusive()
+                try:
+                    self._put(made, batch, start, stop)
+                    await target.delete_slots(left)
+                finally:
+                    target.gate.leave_exclusive()
+            else:
+                self._put(made, batch, start, stop)
             answered = _answer(made, answered, stop)
-            start = stop
+            if stop < len(made.puts):
+                await asyncio.sleep(0)
         counters.vectors_written_total += len(made.puts)
 
-    async def _insert(self, made: Plan, batch: WriteBatch, start: int, stop: int) -> None:
-        """One slice of puts, with the index to itself."""
-        target = self._target
-        state = target.state
+    def _put(self, made: Plan, batch: WriteBatch, start: int, stop: int) -> None:
+        """One slice of puts."""
+        state = self._target.state
         records = made.puts[start:stop]
         assert batch.vectors is not None  # noqa: S101 - puts have rows
-        slots = np.fromiter((record.slot for record in records), np.int64, len(records))
-        left = [slot for record in records if (slot := state.ids.slot(record.id)) is not None]
-        await self._delete(left)
-        await insert_parallel(self._executor, target.engine, slots, batch.vectors[start:stop])
         for record, attributes in zip(records, made.parsed[start:stop], strict=True):
             state.bind(record.id, record.slot, attributes, record.expires_at_ms)
-        # After the binding, without a pause: whoever looks at what is bound meanwhile hears of it.
-        target.note_changed([*slots.tolist(), *left])
-
-    async def _delete(self, slots: Sequence[int]) -> None:
-        if slots:
-            await self._executor.run(self._target.engine.delete, np.array(slots, np.int64))
-            self._target.note_changed(slots)
+        slots = np.fromiter((record.slot for record in records), np.int64, len(records))
+        self._target.engine.append(slots, batch.vectors[start:stop])
 
     def _failed(self, writes: list[Write], error: BaseException) -> None:
         """A batch stopped half way: a defect of ours, or the end of the process."""

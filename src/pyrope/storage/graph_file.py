@@ -24,7 +24,7 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from pyrope.storage.data_dir import sync_directory
 
-_FORMAT = 1
+_FORMAT = 2
 _BLOCK_BYTES = 4 * 2**20
 _LARGEST_SIDECAR_BYTES = 64 * 2**10
 
@@ -37,6 +37,7 @@ class GraphMeta:
         uid: its index.
         sequence: write sequence of the index at which the graph was true.
         slot_count: slots that the graph knows.
+        type: name of the engine that wrote it.
         dim: dimension of its vectors.
         metric: name of the metric.
         m: links of a node on the upper levels.
@@ -46,6 +47,7 @@ class GraphMeta:
     uid: int
     sequence: int
     slot_count: int
+    type: str
     dim: int
     metric: str
     m: int
@@ -109,7 +111,7 @@ def save_graph(path: Path, write: Callable[[str], None], meta: GraphMeta) -> Sav
 def load_graph_meta(path: Path) -> SavedGraph | str:
     """What the graph at `path` claims to be (its data are not read), or why there is none.
 
-    Reasons: "missing", "unreadable: ...", "damaged: ...", "of a newer format".
+    Reasons: "missing", "unreadable: ...", "damaged: ...", "of another format".
     """
     try:
         with Path(f"{path}.meta").open("rb") as file:
@@ -123,7 +125,7 @@ def load_graph_meta(path: Path) -> SavedGraph | str:
         return "damaged: its description does not have its checksum"
     fields = json.loads(body)
     if fields.pop("format") != _FORMAT:
-        return "of a newer format"
+        return "of another format"
     file_name, size, data_digest = fields.pop("file"), fields.pop("size"), fields.pop("digest")
     return SavedGraph(GraphMeta(**fields), path.parent / file_name, size, data_digest)
 

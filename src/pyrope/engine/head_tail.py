@@ -1,0 +1,304 @@
+"""The engine of every index: an exact head for what is new, and a tail for the rest.
+
+A vector that comes in is a row for the head to scan, which costs nothing to write and is found at
+once. Later, slice by slice, a merger moves vectors into the tail: a graph or inverted lists, whose
+insertions take long. The idea is that of log-structured merge trees (O'Neil et al., Acta
+Informatica 33, 1996), with two components. A search asks both and is exact about the head.
+
+Every live slot is in exactly one of the two. An index without a tail is exact throughout, which is
+what FLAT is, and every other type until it holds enough vectors.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrope.engine.base import (
+    EngineStatistics,
+    Neighbours,
+    PreparedUpsert,
+    SearchOptions,
+    TailIndex,
+    VectorSource,
+)
+from pyrope.engine.exact import ExactScan
+from pyrope.engine.head import Head
+from pyrope.engine.normalise import row_norms
+from pyrope.engine.slot_table import SlotTable
+from pyrope.types import Float32Matrix, Mask, Metric, Slots
+
+# Rows whose norms are computed at a time.
+_NORM_ROWS = 1024
+
+
+class HeadTailIndex:
+    """See `VectorIndex` for the groups of calls; `append` is apart from them.
+
+    Args:
+        metric: as of the index.
+        dim: as of the index.
+        source: the raw rows.
+
+    Attributes:
+        tail: None while there is none.
+        tail_changes: slots that have come into the tail or gone from it, since the start.
+    """
+
+    def __init__(self, metric: Metric, dim: int, source: VectorSource) -> None:
+        self.metric = metric
+        self.dim = dim
+        self.tail: TailIndex | None = None
+        self.tail_changes = 0
+        self._source = source
+        self._table = SlotTable()
+        self._scan = ExactScan(metric, dim, source, self._table)
+        self._head = Head(metric, dim, source)
+        self._lock = threading.Lock()
+        self._scan_queries = 0
+        self._past = EngineStatistics()
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def honours(self) -> frozenset[str]:
+        return frozenset({"max_scans"}) if self.tail is None else self.tail.honours
+
+    @property
+    def head_count(self) -> int:
+        """Vectors that are scanned by every search."""
+        return len(self._head)
+
+    @property
+    def tail_count(self) -> int:
+        return 0 if self.tail is None else len(self.tail)
+
+    @property
+    def deleted_count(self) -> int:
+        return 0 if self.tail is None else self.tail.deleted_count
+
+    @property
+    def memory_bytes(self) -> int:
+        tail = 0 if self.tail is None else self.tail.memory_bytes
+        return self._table.nbytes + self._head.nbytes + tail
+
+    @property
+    def parameters(self) -> dict[str, int]:
+        """What training has chosen (see `TailIndex.parameters`); empty without a tail."""
+        return {} if self.tail is None else self.tail.parameters
+
+    def statistics(self) -> EngineStatistics:
+        now = EngineStatistics() if self.tail is None else self.tail.statistics()
+        mine = EngineStatistics(scan_queries_total=self._scan_queries)
+        return self._past + now + mine
+
+    # -- searching --------------------------------------------------------------------------------
+
+    def is_exact(self, options: SearchOptions) -> bool:
+        """Whether a search with these options is a full scan, and so gives the true neighbours."""
+        bounded = options.max_scans is not None and options.max_scans < len(self)
+        return not self.tail_count and not bounded
+
+    def search_exact(
+        self, queries: Float32Matrix, k: int, allowed: Mask | None = None
+    ) -> Neighbours:
+        self._count_scans(len(queries))
+        return self._scan.search(queries, k, allowed)
+
+    def search(
+        self, queries: Float32Matrix, k: int, options: SearchOptions, allowed: Mask | None = None
+    ) -> Neighbours:
+        tail = self.tail
+        if tail is None or not len(tail):
+            self._count_scans(len(queries))
+            return self._scan.search(queries, k, allowed, limit=options.max_scans)
+        if not len(self._head) or not len(queries):
+            return tail.search(queries, k, options, allowed)
+        limit = None
+        if options.max_scans is not None:
+            # Half of what is allowed is for the head, or less where that is enough.
+            limit = min(len(self._head), options.max_scans // 2)
+            options = replace(options, max_scans=options.max_scans - limit)
+        found = tail.search(queries, k, options, allowed)
+        return self._with_head(queries, k, found, allowed, limit)
+
+    def _with_head(
+        self,
+        queries: Float32Matrix,
+        k: int,
+        found: Neighbours,
+        allowed: Mask | None,
+        limit: int | None,
+    ) -> Neighbours:
+        """What the tail has found, and what of the head belongs among it."""
+        higher = self.metric.higher_is_nearer
+        full = np.zeros(len(queries), dtype=np.bool_)
+        if found.slots.shape[1] == k:
+            full = found.slots[:, -1] >= 0
+        rows, slots, scores = self._best_of_head(queries[~full], k, allowed, limit)
+        rows = np.flatnonzero(~full)[rows]
+        if full.any():
+            floor = found.scores[full, -1]
+            more = self._head.better(queries[full], floor, allowed, limit)
+            rows = np.concatenate([rows, np.flatnonzero(full)[more[0]]])
+            slots, scores = np.concatenate([slots, more[1]]), np.concatenate([scores, more[2]])
+        if not len(rows):
+            return found
+        width = found.slots.shape[1]
+        there = np.nonzero(found.slots >= 0)
+        rows = np.concatenate([there[0], rows])
+        slots = np.concatenate([found.slots[there], slots])
+        scores = np.concatenate([found.scores[there], scores])
+        order = np.lexsort((slots, -scores if higher else scores, rows))
+        rows, slots, scores = rows[order], slots[order], scores[order]
+        place = np.arange(len(rows)) - np.searchsorted(rows, rows)
+        best = place < k
+        rows, place = rows[best], place[best]
+        width = max(width, int(place.max()) + 1)
+        merged = Neighbours.nothing(len(queries), width)
+        merged.slots[rows, place] = slots[best]
+        merged.scores[rows, place] = scores[best]
+        return merged
+
+    def _best_of_head(
+        self, queries: Float32Matrix, k: int, allowed: Mask | None, limit: int | None
+    ) -> tuple[NDArray[np.intp], Slots, NDArray[np.float32]]:
+        """The k best of the head: numbers of queries, slots, scores."""
+        mask = self._head.mask(len(self._table.live))
+        if allowed is not None:
+            mask = mask[: len(allowed)] & allowed[: len(mask)]
+        found = self._scan.search(queries, k, mask, limit=limit)
+        there = np.nonzero(found.slots >= 0)
+        return there[0], found.slots[there], found.scores[there]
+
+    def _count_scans(self, queries: int) -> None:
+        with self._lock:
+            self._scan_queries += queries
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def append(self, slots: Slots, vectors: Float32Matrix) -> None:
+        """Add vectors to the head, at slots that hold none.
+
+        May run while searches do, but not beside another call that changes the index. A search
+        that began before may or may not find them.
+        """
+        for start in range(0, len(slots), _NORM_ROWS):
+            some = slice(start, start + _NORM_ROWS)
+            norms = row_norms(vectors[some])
+            self._table.put(slots[some], norms)
+            self._head.append(slots[some], self._table.norms[slots[some]])
+
+    def prepare_upsert(self, slots: Slots, vectors: Float32Matrix) -> PreparedUpsert:
+        self.delete(slots)
+        self.append(slots, vectors)
+        return PreparedUpsert(slots[:0], vectors[:0])
+
+    def insert(self, part: PreparedUpsert) -> None:
+        """Nothing: `prepare_upsert` does it all, and leaves no parts."""
+
+    def upsert(self, slots: Slots, vectors: Float32Matrix) -> None:
+        self.prepare_upsert(slots, vectors)
+
+    def delete(self, slots: Slots) -> None:
+        removed = self._table.remove(slots)
+        if not len(removed):
+            return
+        self._head.remove(removed)
+        tail = self.tail
+        if tail is not None:
+            in_tail = removed[removed < len(tail.live)]
+            in_tail = in_tail[tail.live[in_tail]]
+            if len(in_tail):
+                tail.delete(in_tail)
+                self.tail_changes += len(in_tail)
+
+    # -- moving the head into the tail ------------------------------------------------------------
+
+    def waiting(self) -> Slots:
+        """Slots in the head, from the oldest on."""
+        return self._head.oldest(len(self._head))
+
+    def still_waiting(self, slots: Slots) -> bool:
+        """Whether any of these slots is in the head."""
+        return self._head.holds_any(slots)
+
+    def prepare_merge(self, count: int) -> tuple[Slots, PreparedUpsert]:
+        """The first part of moving the `count` oldest vectors of the head into the tail.
+
+        The second is `tail.insert` with each piece of the result's `split`, the third
+        `finish_merge` with the slots. All three together are one writer.
+        """
+        if self.tail is None:
+            raise RuntimeError("there is no tail to merge into")
+        slots = self._head.oldest(count)
+        return slots, self.tail.prepare_upsert(slots, self._source.view()[slots])
+
+    def finish_merge(self, slots: Slots) -> None:
+        """The slots that `prepare_merge` returned are in the tail."""
+        self._head.remove(slots)
+        self.tail_changes += len(slots)
+
+    def install(self, tail: TailIndex, changed: Slots) -> None:
+        """Put another tail in the place of this one (a writer).
+
+        Args:
+            tail: filled with some slots of this index, whichever.
+            changed: slots that have been deleted, or deleted and used again, since they were put
+                into it.
+        """
+        tail.delete(changed)
+        held = np.zeros(len(self._table.live), dtype=np.bool_)
+        size = min(len(held), len(tail.live))
+        held[:size] = tail.live[:size]
+        tail.delete(np.flatnonzero(held & ~self._table.live))
+        head = Head(self.metric, self.dim, self._source)
+        # What is in the head already keeps its place in the queue.
+        old = self.waiting()
+        old = old[~held[old]]
+        rest = self._table.live & ~held
+        rest[old] = False
+        for slots in (np.flatnonzero(rest), old):
+            head.append(slots, self._table.norms[slots])
+        if self.tail is not None:
+            self._past += self.tail.statistics()
+        self._head, self.tail = head, tail
+        self.tail_changes += 1
+
+    def abandon_tail(self) -> None:
+        """Go on without a tail (a writer): everything is scanned."""
+        tail, self.tail = self.tail, None
+        if tail is not None:
+            waiting = self.waiting()
+            rest = self._table.live.copy()
+            rest[waiting] = False
+            slots = np.flatnonzero(rest)
+            self._head.append(slots, self._table.norms[slots])
+            self.tail_changes += 1
+
+    def live_slots(self) -> Slots:
+        """Every slot that holds a vector, ascending."""
+        return np.flatnonzero(self._table.live)
+
+    def restore(self, slots: Slots, tail: TailIndex | None) -> None:
+        """Fill an empty index with slots whose rows are there already.
+
+        Args:
+            slots: ascending.
+            tail: holds some of them, and no others.
+        """
+        for start in range(0, len(slots), _NORM_ROWS):
+            some = slots[start : start + _NORM_ROWS]
+            self._table.put(some, row_norms(self._source.view()[some]))
+        self.tail = tail
+        rest = slots
+        if tail is not None and len(tail):
+            held = np.zeros(max(len(tail.live), int(slots.max(initial=-1)) + 1), np.bool_)
+            held[: len(tail.live)] = tail.live
+            rest = slots[~held[slots]]
+        self._head.append(rest, self._table.norms[rest])
+

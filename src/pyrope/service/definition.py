@@ -1,0 +1,88 @@
+"""What an index may be defined as, and which options go with which type."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pyrope.engine.ivf_training import check_pqm
+from pyrope.errors import CommandError
+from pyrope.types import IndexSpec, IndexType, Metric
+
+ALTERABLE = frozenset({"ef", "nprobe"})
+"""Fields of a definition that a later command may change."""
+
+_WITH_LISTS = frozenset(kind for kind in IndexType if kind.has_lists)
+# To a graph's options FLAT listens too, so that a client may try its definition as either.
+_TYPES_OF: dict[str, frozenset[IndexType]] = {
+    "m": frozenset(IndexType) - _WITH_LISTS,
+    "ef_construction": frozenset(IndexType) - _WITH_LISTS,
+    "ef": frozenset(IndexType) - _WITH_LISTS,
+    "nlist": _WITH_LISTS,
+    "nprobe": _WITH_LISTS,
+    "pqm": frozenset({IndexType.IVF_PQ}),
+}
+_WORDS = {"ef_construction": "EFCONSTRUCTION"}
+
+
+@dataclass(frozen=True, slots=True)
+class IndexDefinition:
+    """What `VECTOR.CREATE` asks for. Attributes as in `IndexSpec`."""
+
+    name: str
+    dim: int
+    metric: Metric = Metric.COSINE
+    type: IndexType = IndexType.HNSW
+    m: int = 16
+    ef_construction: int = 200
+    ef: int = 64
+    nlist: int = 0
+    nprobe: int = 0
+    pqm: int = 0
+
+    @staticmethod
+    def of(name: str, dim: int, **options: Any) -> IndexDefinition:
+        """The definition with these options, and defaults for the others.
+
+        Raises:
+            CommandError: an option does not go with the type, or with another one.
+        """
+        definition = IndexDefinition(name, dim, **options)
+        check_options(definition.type, options)
+        check_nprobe(definition.nprobe, definition.nlist)
+        try:
+            check_pqm(dim, definition.pqm)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        return definition
+
+    def describes(self, spec: IndexSpec) -> bool:
+        """Whether an index is what is asked for, aside from what may have been altered since."""
+        return all(
+            getattr(spec, field) == value
+            for field, value in asdict(self).items()
+            if field not in ALTERABLE
+        )
+
+
+def check_options(kind: IndexType, options: Collection[str]) -> None:
+    """Raises CommandError where one of these fields means nothing to an index of this type."""
+    for field in options:
+        kinds = _TYPES_OF.get(field)
+        if kinds is not None and kind not in kinds:
+            word = _WORDS.get(field, field.upper())
+            raise CommandError(
+                f"{word} does not go with TYPE {kind.value}: it is an option of {_listed(kinds)}"
+            )
+
+
+def check_nprobe(nprobe: int, nlist: int) -> None:
+    """Raises CommandError where more lists are to be visited than there will be; 0: AUTO."""
+    if nlist and nprobe > nlist:
+        raise CommandError(f"invalid NPROBE: at most NLIST is expected, which is {nlist}")
+
+
+def _listed(kinds: Iterable[IndexType]) -> str:
+    *others, last = [kind.value for kind in IndexType if kind in set(kinds)]
+    return f"{', '.join(others)} and {last}" if others else last
