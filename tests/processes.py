@@ -85,3 +85,11 @@ def pyrope_process(data_dir: Path, *flags: str, **options: Any) -> Iterator[Pyro
     finally:
         if process.process.poll() is None:
             process.kill()
+
+
+def await_merger(client: redis.Redis, index: str = "i") -> None:
+    """Return when nothing of an index waits to be merged that is worth it."""
+    merging = True
+    while merging:
+        told = client.execute_command("VECTOR.INFO", index)
+        merging = bool(told[told.index(b"merging") + 1])

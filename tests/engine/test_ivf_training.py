@@ -99,7 +99,7 @@ def test_lists_and_visits_are_chosen_by_the_number_of_vectors() -> None:
     ]
     assert [choose_nprobe(n) for n in (1, 8, 16, 1024, 4096)] == [1, 8, 12, 96, 192]
     ivf = Ivf("IVF_PQ", Metric.COSINE, VECTORS, expected=COUNT)
-    assert ivf.index.parameters == {"nlist": 256, "nprobe": 48, "pqm": 12}
+    assert ivf.index.parameters == {"nlist": 256, "nprobe": 48, "pqm": 24}
     assert Ivf("IVF_FLAT", Metric.COSINE, VECTORS, nlist=20, nprobe=3).index.parameters == {
         "nlist": 20,
         "nprobe": 3,

@@ -13,8 +13,9 @@ import pytest
 import redis
 from numpy.typing import NDArray
 
-from processes import PyropeProcess, pyrope_process
+from processes import PyropeProcess, await_merger, pyrope_process
 from pyrope.testing.clock import ManualClock
+from pyrope.types import IndexType
 from servers import running_server
 
 DIM = 16
@@ -59,13 +60,14 @@ class Writer(threading.Thread):
             pass
 
 
-@pytest.mark.parametrize("type_", ["FLAT", "HNSW"])
+@pytest.mark.parametrize("type_", list(IndexType))
 def test_every_acknowledged_write_survives_kill_9(tmp_path: Path, type_: str) -> None:
     data = tmp_path / "data"
     expected: dict[bytes, int | None] = {}
     in_doubt: set[bytes] = set()
     for round_ in range(2):
-        with pyrope_process(data) as process:
+        # Merging goes on all the time, so that the kill falls into it.
+        with pyrope_process(data, "--engine-head-vectors", "0") as process:
             with process.client() as client:
                 client.execute_command("VECTOR.CREATE", "i", "DIM", DIM, "TYPE", type_, "NX")
                 if round_:
@@ -107,6 +109,7 @@ def fill(client: redis.Redis, count: int = 400) -> None:
     data = np.stack([vector(number) for number in range(count)])
     ids = [f"v{number}" for number in range(count)]
     client.execute_command("VECTOR.MADD", "i", "FP32", data.tobytes(), "IDS", count, *ids)
+    await_merger(client)
 
 
 def assert_whole(client: redis.Redis, count: int = 400) -> None:

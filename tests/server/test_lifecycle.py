@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import redis
 
-from processes import pyrope_process
+from processes import await_merger, pyrope_process
 from pyrope.clock import SystemClock
 from pyrope.server.lifecycle import PyropeServer
 from servers import encode, make_settings, running_server
@@ -117,10 +117,12 @@ def test_shutdown_stops_the_process_and_saves_the_graph_unless_told_not_to(
     with pyrope_process(data) as process:
         with process.client() as client:
             client.execute_command("VECTOR.CREATE", "i", "DIM", 2)
-            client.execute_command("VECTOR.ADD", "i", "a", "VALUES", 2, 1, 0)
+            vectors = np.random.default_rng(1).standard_normal((500, 2)).astype("<f4").tobytes()
+            client.execute_command("VECTOR.MADD", "i", "FP32", vectors, "IDS", 500, *range(500))
+            await_merger(client)
             with pytest.raises(redis.ConnectionError):
                 client.execute_command("SHUTDOWN", *([word] if word else []))
         assert process.process.wait(30) == 0
     assert bool(list(data.glob("indexes/*/graph*"))) == (word == "")
     with pyrope_process(data) as process, process.client() as client:
-        assert client.execute_command("VECTOR.CARD", "i") == 1
+        assert client.execute_command("VECTOR.CARD", "i") == 500

@@ -46,7 +46,9 @@ def test_segments_divide_the_dimension(dim: int) -> None:
         if dim % pqm == 0:
             assert IndexDefinition.of("i", dim, **options).pqm == pqm
         else:
-            with pytest.raises(CommandError, match=f"PQM must divide the dimension: {dim} is no multiple of {pqm}"):
+            with pytest.raises(
+                CommandError, match=f"PQM must divide the dimension: {dim} is no multiple of {pqm}"
+            ):
                 IndexDefinition.of("i", dim, **options)
 
 

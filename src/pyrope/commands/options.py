@@ -177,15 +177,13 @@ def number(name: str, low: float) -> Convert:
 
 
 def choice(name: str, words: Mapping[bytes, Any]) -> Convert:
-    """One of a set of words, in any case. A value that is an exception is raised."""
+    """One of a set of words, in any case."""
 
     def convert(raw: bytes, _limits: LimitSettings) -> Any:
         value = words.get(raw.upper())
         if value is None:
             expected = ", ".join(word.decode() for word in words)
             raise CommandError(f"invalid {name}: one of {expected} is expected")
-        if isinstance(value, Exception):
-            raise value
         return value
 
     return convert

@@ -25,7 +25,7 @@ class CodeGraph:
     Searches may run at the same time as one another, `add` only alone.
 
     Args:
-        metric: L2 compares codes by distance, the others by inner product.
+        metric: IP compares codes by inner product, the others by distance.
         dim: components of a code.
         m: links of a node on the upper levels, at least 2; twice that on level 0.
         ef_construction: candidates considered while a node is linked.
@@ -35,7 +35,7 @@ class CodeGraph:
     def __init__(
         self, metric: Metric, dim: int, m: int, ef_construction: int, capacity: int = 0
     ) -> None:
-        measure = faiss.METRIC_L2 if metric is Metric.L2 else faiss.METRIC_INNER_PRODUCT
+        measure = faiss.METRIC_INNER_PRODUCT if metric is Metric.IP else faiss.METRIC_L2
         kind = _faiss.ScalarQuantizer.QT_8bit_direct_signed
         self.native: Any = _faiss.IndexHNSWSQ(dim, kind, m, measure)
         self.native.hnsw.efConstruction = ef_construction
@@ -78,21 +78,15 @@ class CodeGraph:
         codes: NDArray[np.uint8] = _faiss.rev_swig_ptr(data, count * dim).reshape(count, dim)
         return codes
 
-    def search(self, queries: Float32Matrix, count: int, beam: int, selector: Any = None) -> Slots:
-        """The nearest nodes, shape (n, count); -1 where there are fewer, at the end.
+    def search(self, queries: Float32Matrix, count: int, beam: int) -> Slots:
+        """The nearest nodes, nearest first, shape (n, count); -1 where no more were reached.
 
         Args:
-            queries: in the units of the codes, shape (n, dim).
+            queries: as codes, shape (n, dim).
             count: at most `beam`.
             beam: candidates to keep.
-            selector: from `selector_of`: of the nodes that may come.
         """
-        parameters = (
-            _parameters(beam)
-            if selector is None
-            else _faiss.SearchParametersHNSW(efSearch=beam, sel=selector)
-        )
-        _, found = self.native.search(queries, count, params=parameters)
+        _, found = self.native.search(queries, count, params=_parameters(beam))
         nodes: Slots = found
         return nodes
 

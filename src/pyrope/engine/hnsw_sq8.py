@@ -11,9 +11,10 @@ What FAISS leaves to its callers, and what is done about it here:
 
 - *Positions are only ever appended.* They are mapped to slots and back, equal codes share one, and
   a delete leaves a tombstone that an equal code revives (`pyrope.engine.positions`).
-- *Filters and tombstones*: FAISS passes over what a selector excludes, but goes on through it, and
-  the excluded take up room in the beam. So the beam is widened as that of `pyrope.engine.hnsw` is,
-  and a scan is made where it is cheaper.
+- *Filters and tombstones*: with a selector, FAISS returns the best members among all nodes that it
+  came by, be they far from where the beam ended: enough of them are found for every query, and
+  nothing tells that they are the wrong ones. So the whole beam is asked for and sifted here; it is
+  widened, and a scan is made where that is cheaper, as in `pyrope.engine.hnsw`.
 - *A search may reach fewer nodes than there are.* The queries concerned are scanned.
 - *Bounds on distance computations*: a beam is chosen that keeps within (`bounded_beam`).
 - *Additions use OpenMP's threads, and cannot run beside one another*: what is prepared is one
@@ -56,7 +57,6 @@ from pyrope.engine.forked import write_forked
 from pyrope.engine.normalise import row_norms
 from pyrope.engine.positions import Positions
 from pyrope.engine.rerank import Reranker
-from pyrope.engine.selectors import selector_of
 from pyrope.engine.slot_table import SlotTable
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
@@ -88,7 +88,7 @@ class _TakingPart:
         allowed: as the caller gave it.
         part: slots that take part, shape (<= capacity,).
         matches: how many they are.
-        selector: of positions that have a member which takes part; None: all do.
+        sieve: positions that have a member which takes part, shape (positions,); None: all do.
         matching: how many they are.
         width: hits that a query can have, at least 1.
         ranked: positions whose members are to be scored from the raw rows.
@@ -97,7 +97,7 @@ class _TakingPart:
     allowed: Mask | None
     part: Mask
     matches: int
-    selector: Any
+    sieve: Mask | None
     matching: int
     width: int
     ranked: int
@@ -106,6 +106,15 @@ class _TakingPart:
     def wanted(self) -> int:
         """Positions that an answer needs; shared ones give more than one hit."""
         return min(self.width, self.matching)
+
+    def sift(self, found: Slots) -> Slots:
+        """Positions that take part, of each row; -1 at its end for each that does not."""
+        if self.sieve is None:
+            return found
+        keep = self.sieve[found] & (found >= 0)
+        order = np.argsort(~keep, axis=1, kind="stable")
+        sifted: Slots = np.where(keep, found, -1)
+        return np.take_along_axis(sifted, order, axis=1)
 
 
 class HnswSq8Index:
@@ -209,12 +218,12 @@ class HnswSq8Index:
         graph, positions = self._graph, self._positions
         if graph is None or not width or not len(queries):
             return Neighbours.nothing(len(queries), width)
-        selector, matching = None, positions.count
+        sieve, matching = None, positions.count
         if matches != len(self._table) or positions.standing < positions.count:
-            mask = positions.matching(part)
-            selector, matching = selector_of(mask), int(np.count_nonzero(mask))
+            sieve = positions.matching(part)
+            matching = int(np.count_nonzero(sieve))
         ranked = min(max(width, ceil(width * self._rerank_factor)), matching)
-        some = _TakingPart(allowed, part, matches, selector, matching, width, ranked)
+        some = _TakingPart(allowed, part, matches, sieve, matching, width, ranked)
         return self._search_widening(graph, queries, some, ef, options.max_scans)
 
     def _search_plain(self, queries: Float32Matrix, k: int, ef: int) -> Neighbours | None:
@@ -263,7 +272,9 @@ class HnswSq8Index:
         while len(left) and not self._scan_pays(some, beam, budget, len(left)):
             self._count(widened=len(left) if last else 0)
             kept = min(ranked, beam)
-            positions = graph.search(prepared[left], kept, beam, some.selector)
+            positions = graph.search(prepared[left], kept if some.sieve is None else beam, beam)
+            exhausted = bool(positions[:, -1].min() < 0)
+            positions = some.sift(positions)[:, :kept]
             budget -= beam_distances(beam, self._m, nodes)
             candidates = self._positions.members(positions, some.part, some.width)
             if budget < candidates.shape[1]:
@@ -276,7 +287,7 @@ class HnswSq8Index:
             self._count(graph=len(left) - int(np.count_nonzero(few)))
             left, last = left[few], beam
             beam = self._beam_within(min(beam * WIDEN, nodes), budget - ranked)
-            if some.selector is None or beam <= last:
+            if exhausted or beam <= last:
                 self._count(fallback=len(left))
                 break
         if last and budget < some.matches:

@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrope.engine.normalise import unit_rows
+from pyrope.engine.normalise import row_norms, unit_rows
 from pyrope.types import Float32Matrix, Metric
 
 _faiss: Any = faiss
@@ -35,6 +35,7 @@ _SEED = 5
 # Below this, a scan of all takes less time than a search of lists does before it compares a vector.
 _SCANNED = 2000
 _FILLING_PER_LIST = 8
+_MANY_DIMENSIONS = 256
 
 
 def choose_nlist(expected: int) -> int:
@@ -75,12 +76,15 @@ def minimum_count(nlist: int) -> int:
 
 
 def default_pqm(dim: int) -> int:
-    """Segments of a product quantiser: of two dimensions each, or of one if `dim` is odd.
+    """Segments of a product quantiser: of two dimensions each, or of one in few dimensions.
 
-    Sixteen values a segment, that is two bits a dimension, or four. With segments of four
-    dimensions the 40 best by code hold fewer of the ten nearest: recall 0.955 instead of 0.970.
+    Sixteen values a segment, that is two bits a dimension, or four. What codes leave out averages
+    out over many dimensions and does not over few. Measured on generated clusters, COSINE, the best
+    40 re-ranked, with segments of two dimensions and of one: recall 0.932 and 0.971 in 128
+    dimensions (60 and 75 us a query), 0.975 and 0.978 in 384 (107 and 140 us). Segments of four on
+    sentence embeddings of 384 dimensions: 0.955 instead of 0.970.
     """
-    return dim if dim % 2 else dim // 2
+    return dim // 2 if dim % 2 == 0 and dim >= _MANY_DIMENSIONS else dim
 
 
 def check_pqm(dim: int, pqm: int) -> None:
@@ -95,7 +99,8 @@ def train_centroids(metric: Metric, sample: Float32Matrix, nlist: int) -> Any:
     Args:
         metric: COSINE and IP: centroids are unit vectors, and a vector belongs to the one with
             which it has the largest product (spherical k-means, Dhillon and Modha 2001); for IP
-            too, since a vector's norm does not change which that is. L2: the usual k-means.
+            too, since a vector's norm does not change which that is; then they get the vectors'
+            mean norm, to be near them. L2: the usual k-means.
         sample: raw vectors, shape (n, dim), n at least 1.
         nlist: centroids, at least 1; fewer are made if the sample has fewer distinct vectors.
     """
@@ -114,6 +119,10 @@ def train_centroids(metric: Metric, sample: Float32Matrix, nlist: int) -> Any:
     clustering.max_points_per_centroid = len(rows)
     quantizer = (_faiss.IndexFlatIP if spherical else _faiss.IndexFlatL2)(dim)
     clustering.train(rows, quantizer)
+    if metric is Metric.IP and (scale := float(row_norms(sample).mean())) > 0:
+        centroids = quantizer.reconstruct_n(0, count)
+        quantizer.reset()
+        quantizer.add(centroids * np.float32(scale))
     return quantizer
 
 

@@ -14,7 +14,7 @@ from pyrope.engine.beam import scan_cost
 from pyrope.engine.inverted_lists import NONE, InvertedLists
 from pyrope.engine.probing import WIDEN, fit_lists, lists_cost, nearest_lists
 from pyrope.engine.rerank import Reranker
-from pyrope.types import Float32Matrix
+from pyrope.types import Float32Matrix, Slots
 
 Rows = NDArray[np.intp]
 """Numbers of queries."""
@@ -101,21 +101,21 @@ class ListSearch:
         nlist = self._lists.nlist
         affinities = self._lists.affinities(self._plain)
         left: Rows = np.arange(len(self._queries))
-        visited = 0
+        unvisited, visited = affinities, 0
         while True:
-            pending = affinities if self._fresh else affinities[left]
-            chosen = nearest_lists(pending, probes)
-            self._visit(left, pending, chosen)
+            chosen = nearest_lists(unvisited, probes)
+            self._visit(left, affinities, chosen)
             visited += probes
             short = self.found.slots[left, -1] < 0
             if not short.any():
                 return left[:0]
-            affinities[left[:, None], chosen] = -np.inf
             left = left[short]
             probes = min((WIDEN - 1) * visited, nlist - visited)
             if probes == 0 or not self._goes_on(left, probes):
                 return left
             self.widened += len(left)
+            affinities, unvisited = affinities[short], unvisited[short]
+            np.put_along_axis(unvisited, chosen[short], -np.inf, axis=1)
 
     def _goes_on(self, left: Rows, probes: int) -> bool:
         if self._budget is None:
@@ -145,12 +145,12 @@ class ListSearch:
         plain = self._plain if self._fresh else self._plain[rows]
         count = self._aim.candidates
         if self._budget is None:
-            candidates = self._lists.scan(plain, probes, count, self._aim.selector)
+            candidates = self._scan(plain, probes, affinities)
         else:
             budget = self._budget[rows]
             reranked = np.minimum(count, budget // 2)
             probes, compared = fit_lists(affinities, probes, self._lists.sizes, budget - reranked)
-            candidates = self._lists.scan(plain, probes, count, self._aim.selector)
+            candidates = self._scan(plain, probes, affinities)
             candidates[np.arange(count) >= reranked[:, None]] = NONE
             self._budget[rows] -= compared + np.count_nonzero(candidates >= 0, axis=1)
         more = self._reranker.best(queries, candidates, self._aim.width)
@@ -158,6 +158,14 @@ class ListSearch:
             self.found, self._fresh = more, False
         else:
             self._merge(rows, more)
+
+    def _scan(
+        self, plain: Float32Matrix, probes: NDArray[np.int64], affinities: NDArray[np.float32]
+    ) -> Slots:
+        # Of `NONE`, this is the last list's.
+        nearness = np.take_along_axis(affinities, probes, axis=1)
+        aim = self._aim
+        return self._lists.scan(plain, probes, nearness, aim.candidates, aim.selector)
 
     def _merge(self, rows: Rows, more: Neighbours) -> None:
         """Put the best of what was and what is found into `found`."""

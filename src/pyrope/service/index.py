@@ -35,8 +35,6 @@ _GRAPH_REUSE_ABOVE = 0.1
 _GRAPHS_THAT_OVERWRITE = (IndexType.HNSW, IndexType.AUTO)
 # Deleted in one go on the loop: a millisecond at the most.
 _DELETED_AT_ONCE = 256
-# Before every count of changes, so that a tail that was built anew counts as changed.
-_NEVER_SAVED = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +276,7 @@ class OpenIndex:
 
     def tail_replaced(self) -> None:
         """The tail is another one, which has never been saved."""
-        self.saved_changes = _NEVER_SAVED
+        self.saved_changes = self.engine.tail_changes - self.engine.tail_count - 1
 
     # -- restoring and closing --------------------------------------------------------------------
 
@@ -293,9 +291,9 @@ class OpenIndex:
         now_ms = int(self._services.clock.wall() * 1000)
         self._writer.restore(columns.sequence, self.state.restore(columns, damaged, now_ms))
 
-    def tail_restored(self, tail: TailIndex | None) -> None:
-        """What `restore` has brought back has this tail."""
-        self.saved_changes = self.engine.tail_changes if tail is not None else _NEVER_SAVED
+    def tail_restored(self) -> None:
+        """The engine has what the store and the saved tail hold."""
+        self.saved_changes = self.engine.tail_changes
         self.merger.nudge()
 
     def refuse_queued(self) -> None:

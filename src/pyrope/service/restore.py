@@ -59,7 +59,7 @@ async def restore_index(
     if spec.type is not IndexType.FLAT and path is not None and len(live):
         tail = await services.executor.run(_load_tail, path, index, columns, live)
     await services.executor.run(index.engine.restore, live, tail)
-    index.tail_restored(tail)
+    index.tail_restored()
     progress.loaded_vectors += len(live)
     return index
 
