@@ -19,7 +19,14 @@ from pyrope.storage.graph_file import (
 )
 
 META = GraphMeta(
-    uid=7, sequence=100, slot_count=90, dim=384, metric="COSINE", m=16, ef_construction=200
+    uid=7,
+    sequence=100,
+    slot_count=90,
+    type="HNSW",
+    dim=384,
+    metric="COSINE",
+    m=16,
+    ef_construction=200,
 )
 
 

@@ -43,8 +43,8 @@ _JUDGED_VECTORS = 1000
 _CLIPPED_SHARE = 0.002
 _SHRUNK = 0.25
 
-# Squared distance, in steps, of a query for L2 from the nearest one that has a code. Recall is above
-# 0.99 up to some steps, 0.90 to 0.96 at 20 to 70, 0.6 to 0.8 at 200.
+# Squared distance, in steps, of a query for L2 from the nearest one that has a code. Recall is
+# above 0.99 up to some steps, 0.90 to 0.96 at 20 to 70, 0.6 to 0.8 at 200.
 _FAR = 16.0**2
 
 

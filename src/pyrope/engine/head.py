@@ -177,4 +177,3 @@ class Head:
             else:
                 rows = view[block]
             yield rows, block, block_norms.astype(np.float64)
-

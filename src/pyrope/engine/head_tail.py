@@ -301,4 +301,3 @@ class HeadTailIndex:
             held[: len(tail.live)] = tail.live
             rest = slots[~held[slots]]
         self._head.append(rest, self._table.norms[rest])
-

@@ -206,17 +206,18 @@ class IvfIndex:
         probes = first_probes(nprobe, width, matches, lists.entries, lists.nlist)
         if (most is None or most >= matches) and not search.pays(len(queries), probes):
             return self.search_exact(queries, width, allowed)
-        missed = search.run(probes)
+        scans = list(search.scans(search.run(probes)))
+        scanned_count = sum(len(rows) for rows, _ in scans)
         self._count(
             EngineStatistics(
-                graph_queries_total=len(queries) - len(missed),
-                scan_queries_total=len(missed),
+                graph_queries_total=len(queries) - scanned_count,
+                scan_queries_total=scanned_count,
                 widened_queries_total=search.widened,
-                fallback_queries_total=len(missed),
+                fallback_queries_total=scanned_count,
             )
         )
         found = search.found
-        for rows, limit in search.scans(missed):
+        for rows, limit in scans:
             scanned = self._scan.search(queries[rows], width, allowed, limit=limit)
             found.slots[rows], found.scores[rows] = scanned.slots, scanned.scores
         return found

@@ -105,9 +105,7 @@ class GraphSaver:
         tail, changes = index.engine.tail, index.engine.tail_changes
         # The tail is true at this sequence until the gate is left: which is as soon as the child
         # has its copy of the memory.
-        meta = graph_meta(
-            index.spec, index.active_type, index.sequence, index.state.ids.slot_count
-        )
+        meta = graph_meta(index.spec, index.active_type, index.sequence, index.state.ids.slot_count)
         left = asyncio.Event()
         loop = asyncio.get_running_loop()
 

@@ -168,6 +168,9 @@ class Merger:
         if self._task is not None:
             await asyncio.wait([self._task])
 
+    def _leaving(self) -> bool:
+        return self._index.closed
+
     # -- deciding ---------------------------------------------------------------------------------
 
     def _due(self) -> bool:
@@ -213,8 +216,10 @@ class Merger:
         """The type that the tail should have; FLAT: none."""
         index, spec = self._index, self._index.spec
         if spec.type is not IndexType.AUTO:
-            return spec.type if index.engine.tail is not None or self._may_have_tail() else (
-                IndexType.FLAT
+            return (
+                spec.type
+                if index.engine.tail is not None or self._may_have_tail()
+                else (IndexType.FLAT)
             )
         count = len(index.engine)
         if count > max(_AUTO_FLOOR, self._considered):
@@ -230,7 +235,7 @@ class Merger:
     async def _run(self) -> None:
         index = self._index
         try:
-            while not index.closed:
+            while not self._leaving():
                 kind = await self._wanted()
                 tail = index.engine.tail
                 if kind is IndexType.FLAT:
@@ -259,7 +264,7 @@ class Merger:
         count = max(1, min(int(seconds / self._seconds_per_vector), _LARGEST_SLICE))
         await index.gate.enter_exclusive()
         try:
-            if index.closed:
+            if self._leaving():
                 return
             began = clock.monotonic()
             merged = await self._services.executor.run(self._merge, count)
@@ -288,16 +293,16 @@ class Merger:
             fresh = index.new_tail(kind, len(live))
             await background.run(self._train, fresh, live)
             done = 0
-            while done < len(live) and not index.closed:
+            while done < len(live) and not self._leaving():
                 alone = not index.searches_waiting
                 piece = live[done : done + (_PIECE if alone else _DISTURBED_PIECE)]
                 done += len(piece)
                 await background.run(self._fill, fresh, piece, alone)
-            if index.closed:
+            if self._leaving():
                 return
             await index.gate.enter_exclusive()
             try:
-                if index.closed:
+                if self._leaving():
                     return
                 gone = np.fromiter(removed, np.int64, len(removed))
                 await self._services.executor.run(index.engine.install, fresh, gone)
@@ -333,7 +338,7 @@ class Merger:
     async def _give_up(self) -> None:
         """Go on without a tail, whose state nobody knows."""
         index = self._index
-        if index.closed or index.engine.tail is None:
+        if self._leaving() or index.engine.tail is None:
             return
         await index.gate.enter_exclusive()
         try:

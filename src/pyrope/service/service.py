@@ -342,9 +342,14 @@ class Service:
         async with self._changing:
             index = self.index(tenant, name)
             given = {"ef": ef, "nprobe": nprobe}
-            changes = {field: value for field, value in given.items() if value is not None}
-            check_options(index.spec.type, changes)
-            spec = replace(index.spec, **changes)
+            check_options(
+                index.spec.type, [field for field, value in given.items() if value is not None]
+            )
+            spec = replace(
+                index.spec,
+                ef=index.spec.ef if ef is None else ef,
+                nprobe=index.spec.nprobe if nprobe is None else nprobe,
+            )
             check_nprobe(spec.nprobe, spec.nlist)
             await self._commit(PutIndex(spec.uid, _encode_spec(spec)))
             index.spec = spec

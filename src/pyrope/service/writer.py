@@ -302,9 +302,9 @@ class IndexWriter:
         for start in range(0, len(made.puts), size):
             stop = min(start + size, len(made.puts))
             left = [
-                slot
+                old
                 for record in made.puts[start:stop]
-                if (slot := target.state.ids.slot(record.id)) is not None
+                if (old := target.state.ids.slot(record.id)) is not None
             ]
             if left or has_attributes:
                 await target.gate.enter_exclusive()
