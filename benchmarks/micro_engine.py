@@ -23,7 +23,7 @@ from benchmarks.harness.data import Float32Matrix, load
 from pyrope.engine import init_worker_thread
 from pyrope.engine.auto import measure_costs, switch_count
 from pyrope.engine.base import Neighbours, SearchOptions
-from pyrope.engine.flat import FlatIndex
+from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.engine.hnsw import HnswIndex
 from pyrope.engine.hnsw_sq8 import HnswSq8Index
 from pyrope.engine.normalise import unit_rows
@@ -85,12 +85,12 @@ def measure_scans(rows: Float32Matrix, queries: Float32Matrix) -> None:
             seconds = best(lambda: faiss.knn(queries[:number], rows, K, kind))  # noqa: B023
             show(f"faiss.knn, {name}, {number} queries", f"{1e3 * seconds:9.2f} ms")
     for metric in Metric:
-        flat = FlatIndex(metric, dim, Rows(rows))
+        flat = HeadTailIndex(metric, dim, Rows(rows))
         flat.upsert(np.arange(count), rows)
         for number, k in ((1, 10), (2, 10), (8, 10), (32, 10), (64, 10), (1, 1000), (32, 1000)):
             seconds = best(lambda: flat.search_exact(queries[:number], k))  # noqa: B023
             show(f"scan, {metric.value}, {number} queries, k {k}", f"{1e3 * seconds:9.2f} ms")
-    flat = FlatIndex(Metric.COSINE, dim, Rows(rows))
+    flat = HeadTailIndex(Metric.COSINE, dim, Rows(rows))
     flat.upsert(np.arange(count), rows)
     for matches in (1, 100, 1000, 10_000, count // 2):
         allowed = np.zeros(count, np.bool_)

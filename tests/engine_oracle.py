@@ -7,12 +7,18 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrope.engine.base import Neighbours, VectorIndex
-from pyrope.engine.flat import FlatIndex
+from pyrope.engine.base import Neighbours, TailIndex, VectorIndex
+from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.engine.hnsw import HnswIndex
+from pyrope.engine.hnsw_sq8 import HnswSq8Index
+from pyrope.engine.ivf import IvfIndex
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
-ENGINES = ("FLAT", "HNSW")
+_TAILS = ("HNSW", "HNSW_SQ8", "IVF_FLAT", "IVF_PQ")
+_BEHIND_A_HEAD = " behind a head"
+ENGINES = ("FLAT", *_TAILS, *(tail + _BEHIND_A_HEAD for tail in _TAILS))
+"""FLAT: all head. A tail's name: that tail, in front of it a head that is merged after each upsert.
+Behind a head: the same, but only half of the head is merged each time."""
 
 
 class Rows:
@@ -51,18 +57,51 @@ class Harness:
         self.dim = dim
         self.rows = Rows(dim)
         self.model: dict[int, NDArray[np.float32]] = {}
-        self.index: VectorIndex = (
-            FlatIndex(metric, dim, self.rows)
-            if engine == "FLAT"
-            else HnswIndex(metric, dim, self.rows, m=16, ef_construction=100, ef=ef)
-        )
+        self._tail = engine.removesuffix(_BEHIND_A_HEAD)
+        self._part = 2 if engine.endswith(_BEHIND_A_HEAD) else 1
+        self._ef = ef
+        self._pair = HeadTailIndex(metric, dim, self.rows)
+        self.index: VectorIndex = self._pair if engine != "HNSW" else self._new_tail()
 
     def upsert(self, slots: list[int] | Slots, vectors: object) -> None:
         numbers = np.asarray(slots, dtype=np.int64)
         matrix = np.ascontiguousarray(vectors, dtype=np.float32).reshape(len(numbers), self.dim)
         self.rows.write(numbers, matrix)
         self.index.upsert(numbers, matrix)
+        if self.index is self._pair and self._tail != "FLAT" and len(numbers):
+            self._merge(matrix)
         self.model.update(zip(numbers.tolist(), matrix.copy(), strict=True))
+
+    def _merge(self, sample: Float32Matrix) -> None:
+        index = self._pair
+        if index.tail is None:
+            tail = self._new_tail()
+            tail.train(sample)
+            index.install(tail, np.empty(0, np.int64))
+        assert index.tail is not None
+        slots, prepared = index.prepare_merge(-(-index.head_count // self._part))
+        index.tail.insert(prepared)
+        index.finish_merge(slots)
+
+    def _new_tail(self) -> TailIndex:
+        """A tail that is exact in all but name, so that it can be held against a scan."""
+        metric, dim, rows = self.metric, self.dim, self.rows
+        graph = {"m": 16, "ef_construction": 100, "ef": self._ef}
+        if self._tail == "HNSW":
+            return HnswIndex(metric, dim, rows, **graph)
+        if self._tail == "HNSW_SQ8":
+            return HnswSq8Index(metric, dim, rows, rerank_factor=50, **graph)
+        return IvfIndex(
+            metric,
+            dim,
+            rows,
+            compressed=self._tail == "IVF_PQ",
+            nlist=8,
+            nprobe=8,
+            pqm=0,
+            rerank_factor=50,
+            expected=1000,
+        )
 
     def delete(self, slots: list[int] | Slots) -> None:
         numbers = np.asarray(slots, dtype=np.int64)

@@ -51,7 +51,7 @@ def floor_of(room: str) -> int:
 
 
 def module_name(path: Path) -> str:
-    """`pyrope.engine.flat` as ``engine.flat``; a package by its own name."""
+    """`pyrope.engine.head` as ``engine.head``; a package by its own name."""
     parts = path.relative_to(SOURCE / "pyrope").with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
@@ -116,10 +116,10 @@ def test_a_module_uses_one_native_engine_at_most(path: Path) -> None:
     [
         ("types", "from pyrope.clock import Clock"),
         ("types", "import pyrope.errors"),
-        ("engine.flat", "from pyrope.storage.codec import encode"),
-        ("engine.flat", "import lmdb"),
-        ("engine.flat", "from time import monotonic"),
-        ("engine.flat", "def f():\n    from pyrope.commands import table"),
+        ("engine.head", "from pyrope.storage.codec import encode"),
+        ("engine.head", "import lmdb"),
+        ("engine.head", "from time import monotonic"),
+        ("engine.head", "def f():\n    from pyrope.commands import table"),
         ("resp.reader", "from pyrope.types import Metric"),
         ("resp.reader", "import asyncio"),
         ("service.search", "from pyrope import resp"),
@@ -136,7 +136,7 @@ def test_a_forbidden_import_is_noticed(module: str, text: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        ("engine.flat", "import faiss\nfrom pyrope.engine.base import VectorIndex"),
+        ("engine.head", "import faiss\nfrom pyrope.engine.base import VectorIndex"),
         ("commands.search", "from pyrope.resp.shapes import Map\nfrom pyrope.types import Metric"),
         ("cli", "from pyrope import __version__\nfrom pyrope.server import lifecycle"),
         ("testing.clock", "import time\nfrom pyrope.server import lifecycle"),
@@ -148,4 +148,4 @@ def test_an_allowed_import_is_let_through(module: str, text: str) -> None:
 
 def test_a_room_that_stands_on_no_floor_is_noticed() -> None:
     with pytest.raises(AssertionError, match="stands on no floor"):
-        breaches("engine.flat", "from pyrope.attic import box")
+        breaches("engine.head", "from pyrope.attic import box")

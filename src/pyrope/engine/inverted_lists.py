@@ -33,6 +33,12 @@ from pyrope.types import Float32Matrix, Metric, Slots
 
 _faiss: Any = faiss
 
+# FAISS compares vectors with centroids one by one below this many components (it counts those of
+# the vectors), and by a matrix product from there on. Its own 128,000 makes a vector in a batch of
+# 256 take 23 us instead of 4.5 (384 dimensions, 1024 centroids). There is one such variable for the
+# whole process, and nothing else here that it bears on.
+_faiss.cvar.distance_compute_blas_threshold = 4096
+
 NONE = -1
 """No list, and no slot."""
 
@@ -223,7 +229,7 @@ class InvertedLists:
         assigned = self.assign(rows)
         with self._lock:
             if self.compressed:
-                # Assigns once more, which is a third of the time that this takes, with the same
+                # Assigns once more, which is a quarter of the time that this takes, with the same
                 # result: it is the same computation on the same batch.
                 self.index.add_with_ids(rows, slots)
             else:
