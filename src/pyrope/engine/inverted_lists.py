@@ -136,11 +136,15 @@ class InvertedLists:
 
     @property
     def nbytes(self) -> int:
-        """Memory held, with the room that FAISS' structures have made for more."""
+        """Memory held, with the room that FAISS' structures have made for more.
+
+        Of tables of codes, half of the room that was never filled: about as much of it is in pages
+        that have been touched (measured at 10 to 100 vectors a list).
+        """
         room = self._room
         if self.compressed:
             blocks = -(-self.sizes // _BLOCK) * (_BLOCK * self._code_size)
-            codes = np.where(blocks > 0, _table_room(blocks), 0)
+            codes = np.where(blocks > 0, (blocks + _table_room(blocks)) // 2, 0)
         else:
             codes = room * self._code_size
         centroids = 2 * self.nlist * self._dim * 4

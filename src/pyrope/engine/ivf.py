@@ -299,6 +299,7 @@ class IvfIndex:
             "lists": lists.lists,
             "sizes": lists.sizes,
             "norms": self._table.norms,
+            "live": self._table.live,
             "unevenness": np.array([self._unevenness]),
             "expected": np.array([self._expected]),
         }
@@ -314,13 +315,14 @@ class IvfIndex:
         try:
             lists = InvertedLists(self.metric, self.dim, index, compressed=self._compressed)
             lists.adopt(arrays["lists"], arrays["sizes"])
-            norms = arrays["norms"]
+            norms, was_live = arrays["norms"], arrays["live"]
             self._unevenness = float(arrays["unevenness"][0])
             self._expected = int(arrays["expected"][0])
         except (KeyError, IndexError, ValueError) as error:
             raise DamagedIndexError(f"'{path}' does not hold inverted lists: {error}") from error
         known = unchanged[unchanged < min(len(lists.lists), len(norms))]
-        held = known[lists.lists[known] != NONE]
+        # A slot may have been deleted, and used again for what had not come here yet.
+        held = known[(lists.lists[known] != NONE) & was_live[known]]
         self._lists = lists
         self._table.put(held, norms[held].astype(np.float64))
         if not len(held):
