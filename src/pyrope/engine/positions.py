@@ -32,6 +32,7 @@ class Positions:
 
     Attributes:
         member: int32, by position: one of its members; -1 where it has none.
+        stands: bool, by position: it has members.
         shared: bool, by position: it has several.
         count: positions there are.
         standing: those that have members.
@@ -39,6 +40,7 @@ class Positions:
 
     def __init__(self) -> None:
         self.member = np.empty(0, dtype=np.int32)
+        self.stands: Mask = np.zeros(0, dtype=np.bool_)
         self.shared: Mask = np.zeros(0, dtype=np.bool_)
         self.count = self.standing = 0
         self._position_of = np.empty(0, dtype=np.int32)
@@ -47,7 +49,7 @@ class Positions:
 
     @property
     def nbytes(self) -> int:
-        arrays = (self.member, self.shared, self._position_of)
+        arrays = (self.member, self.stands, self.shared, self._position_of)
         groups = sum(_GROUP_BYTES + group.nbytes for group in self._groups.values())
         return sum(array.nbytes for array in arrays) + groups
 
@@ -65,6 +67,7 @@ class Positions:
         self.count += count
         if (more := grown(len(self.member), self.count) - len(self.member)) > 0:
             self.member = np.concatenate([self.member, np.full(more, _NONE, np.int32)])
+            self.stands = np.concatenate([self.stands, np.zeros(more, np.bool_)])
             self.shared = np.concatenate([self.shared, np.zeros(more, np.bool_)])
 
     def join(self, slots: Slots, positions: Slots, view: Float32Matrix) -> None:
@@ -92,6 +95,7 @@ class Positions:
         """Make slots, which have no position, the members of distinct tombstones."""
         self._assign(slots, positions)
         self.member[positions] = slots
+        self.stands[positions] = True
         self.standing += len(slots)
 
     def _assign(self, slots: Slots, positions: Slots) -> None:
@@ -111,6 +115,7 @@ class Positions:
             group = group[:, ~np.isin(group[_SLOT], leaving.astype(np.uint64))]
             left = group.shape[1]
             self.member[position] = group[_SLOT, 0] if left else _NONE
+            self.stands[position] = left > 0
             self.standing -= not left
             if left > 1:
                 self._groups[position] = group
@@ -119,6 +124,7 @@ class Positions:
                 self.shared[position] = False
         alone = positions[~shared]
         self.member[alone] = _NONE
+        self.stands[alone] = False
         self.standing -= len(alone)
 
     # -- asking -----------------------------------------------------------------------------------
