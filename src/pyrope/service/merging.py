@@ -22,6 +22,7 @@ from pyrope.clock import Clock
 from pyrope.engine.auto import SearchCosts, choose_type
 from pyrope.engine.base import TailIndex
 from pyrope.engine.executor import Executor
+from pyrope.engine.free_memory import give_back_free_memory
 from pyrope.engine.gate import Gate
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.engine.ivf_training import minimum_count
@@ -311,6 +312,7 @@ class Merger:
                 self._changes_when_built = index.engine.tail_changes
             finally:
                 index.gate.leave_exclusive()
+            await background.run(give_back_free_memory)
         finally:
             index.watch_no_more()
         _log.info(
