@@ -298,7 +298,8 @@ class Merger:
                 alone = not index.searches_waiting
                 piece = live[done : done + (_PIECE if alone else _DISTURBED_PIECE)]
                 done += len(piece)
-                await background.run(self._fill, fresh, piece, alone)
+                threads = self._services.executor.threads if alone else 1
+                await background.run(self._fill, fresh, piece, threads)
             if self._leaving():
                 return
             await index.gate.enter_exclusive()
@@ -332,10 +333,10 @@ class Merger:
             live = np.sort(np.random.default_rng(spec.uid).choice(live, size, replace=False))
         fresh.train(self._index.vectors.view()[live])
 
-    def _fill(self, fresh: TailIndex, piece: Slots, alone: bool) -> None:
+    def _fill(self, fresh: TailIndex, piece: Slots, threads: int) -> None:
         executor = self._services.executor
         prepared = fresh.prepare_upsert(piece, self._index.vectors.view()[piece])
-        executor.share(fresh.insert, prepared.split(executor.threads if alone else 1))
+        executor.share(fresh.insert, prepared.split(threads))
 
     async def _give_up(self) -> None:
         """Go on without a tail, whose state nobody knows."""

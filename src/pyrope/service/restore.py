@@ -20,7 +20,6 @@ from pyrope.service.index import IndexServices, OpenIndex
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.graph_file import load_graph_meta, verify_graph
 from pyrope.storage.store import RecordColumns, Store
-from pyrope.storage.vector_file import VectorFile
 from pyrope.types import IndexSpec, IndexType, Slots
 
 _log = get_logger(__name__)

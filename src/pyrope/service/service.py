@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 from pyrope.clock import Clock
 from pyrope.config import Settings
 from pyrope.engine import init_worker_thread
-from pyrope.engine.executor import Executor
 from pyrope.engine.auto import SearchCosts, measure_costs
+from pyrope.engine.executor import Executor
 from pyrope.engine.factory import TailOptions
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.errors import (
