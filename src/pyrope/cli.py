@@ -107,8 +107,10 @@ def serve(config: Path | None, **flags: object) -> None:
     """
     settings = _load(config, flags).settings
     # The engines take half a second to import: `pyrope check` and `--help` do without.
+    from pyrope.engine.free_memory import keep_little  # noqa: PLC0415
     from pyrope.server import lifecycle  # noqa: PLC0415
 
+    keep_little()
     sys.exit(run(settings, SystemClock(), lifecycle.serve))
 
 

@@ -203,8 +203,7 @@ def info_of(client: redis.Redis, *options: Any) -> dict[bytes, Any]:
         ("HNSW", (), (64, None, None)),
         ("HNSW", ("EF", 50, "MAXSCANS", 10_000), (50, None, 10_000)),
         ("HNSW_SQ8", ("EF", 50), (50, None, None)),
-        ("IVF_FLAT", ("NPROBE", 7, "MAXSCANS", 100), (None, 7, 100)),
-        ("IVF_PQ", ("NPROBE", 7), (None, 7, None)),
+        ("IVF_FLAT", ("NPROBE", 7, "MAXSCANS", 100), (None, None, 100)),  # not trained yet
         ("AUTO", ("EF", 50), (None, None, None)),
         ("HNSW", ("EF", 50, "TRUTH"), (None, None, None)),
     ],
@@ -218,6 +217,18 @@ def test_the_effort_in_force_is_told_where_the_type_has_such_a_thing(
         client.execute_command("VECTOR.ADD", "i", "a", "FP32", VECTORS[0].tobytes())
         info = info_of(client, *options)
         assert (info[b"ef"], info[b"nprobe"], info[b"max_scans"]) == expected
+
+
+@pytest.mark.parametrize("type_", ["IVF_FLAT", "IVF_PQ"])
+def test_lists_that_there_are_not_are_not_told_to_be_visited(
+    server: RunningServer, type_: str
+) -> None:
+    with server.client(protocol=3) as client:
+        fill(client, "i", "TYPE", type_, "NLIST", 20)
+        client.execute_command("VECTOR.BUILD", "i")
+        assert info_of(client, "NPROBE", 7)[b"nprobe"] == 7
+        assert info_of(client, "NPROBE", 21)[b"nprobe"] == 20
+        assert info_of(client)[b"nprobe"] == 13
 
 
 def test_an_answer_is_certified_unless_it_may_have_missed_something(server: RunningServer) -> None:

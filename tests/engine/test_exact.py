@@ -93,6 +93,30 @@ def test_rows_without_a_vector_may_hold_anything() -> None:
     check(harness, np.ones((10, 4), np.float32), 50, tolerance=1e-6)
 
 
+class Growing:
+    """A source that another vector comes to as soon as a scan has begun to read it."""
+
+    def __init__(self, rows: Float32Matrix, table: SlotTable) -> None:
+        self._rows = rows
+        self._table = table
+
+    def view(self) -> Float32Matrix:
+        count = len(self._table)
+        view = self._rows[:count]
+        if count < len(self._rows):
+            self._table.put(np.array([count]), row_norms(self._rows[count : count + 1]))
+        return view
+
+
+def test_a_vector_that_comes_during_a_scan_takes_no_place_from_those_that_were_there() -> None:
+    rows = np.array([[9, 9], [8, 8], [7, 7], [2, 2], [1, 1], [5, 5]], np.float32)
+    table = SlotTable()
+    table.put(np.arange(5), row_norms(rows[:5]))
+    scan = ExactScan(Metric.L2, 2, Growing(rows, table), table)
+    found = scan.search(np.ones((1, 2), np.float32), 2)
+    assert found.slots.tolist() == [[4, 3]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     metric=st.sampled_from(list(Metric)),

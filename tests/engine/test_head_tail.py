@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -71,6 +75,15 @@ class Pair:
                 nearest = np.sort(-true if self.metric.higher_is_nearer else true)[:k]
                 near = -scores if self.metric.higher_is_nearer else scores
                 np.testing.assert_allclose(near, nearest, atol=2e-5, rtol=2e-5)
+
+
+@pytest.fixture
+def eager_threads() -> Iterator[None]:
+    """Threads take turns far more often than usual, so that what can go wrong does."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(usual)
 
 
 def vectors(count: int, seed: int = 1) -> Float32Matrix:
@@ -190,10 +203,90 @@ def test_a_bound_on_scans_is_shared_by_head_and_tail() -> None:
     assert set(found.slots.ravel().tolist()) <= set(range(10)) | set(range(1990, 2000))
 
 
+@pytest.mark.parametrize("installing", [False, True], ids=["merges", "new tails"])
+def test_nothing_that_is_appended_beside_merges_is_lost_or_there_twice(
+    *, installing: bool, eager_threads: None
+) -> None:
+    count = 30_000
+    pair = Pair(Metric.L2)
+    rows = np.zeros((count, DIM), np.float32)  # which share a node, so that merges are quick
+    pair.rows.write(np.arange(count), rows)
+    done = threading.Event()
+
+    def merge() -> None:
+        while not done.is_set():
+            if installing:
+                pair.index.install(pair.fresh_tail(), np.empty(0, np.int64))
+            else:
+                pair.merge(8)
+
+    with ThreadPoolExecutor(1) as pool:
+        merging = pool.submit(merge)
+        try:
+            for start in range(0, count, 8):
+                pair.index.append(np.arange(start, start + 8), rows[start : start + 8])
+        finally:
+            done.set()
+        merging.result()
+    assert pair.index.tail is not None
+    in_tail = np.flatnonzero(pair.index.tail.live)
+    everything = np.sort(np.concatenate([pair.index.waiting(), in_tail]))
+    assert np.array_equal(everything, np.arange(count))
+
+
+def test_nothing_that_is_appended_beside_deletes_is_lost(eager_threads: None) -> None:
+    count = 30_000
+    pair = Pair(Metric.L2, tail=False)
+    rows = np.zeros((count, DIM), np.float32)
+    pair.rows.write(np.arange(count), rows)
+    deleted: list[int] = []
+    done = threading.Event()
+
+    def delete() -> None:
+        while not done.is_set():
+            slots = pair.index.live_slots()[:16]
+            pair.index.delete(slots)
+            deleted.extend(slots.tolist())
+
+    with ThreadPoolExecutor(1) as pool:
+        deleting = pool.submit(delete)
+        try:
+            for start in range(0, count, 8):
+                pair.index.append(np.arange(start, start + 8), rows[start : start + 8])
+        finally:
+            done.set()
+        deleting.result()
+    left = pair.index.waiting().tolist()
+    assert sorted(deleted + left) == list(range(count))
+    assert pair.index.live_slots().tolist() == sorted(left)
+    assert len(pair.index) == pair.index.head_count == len(left)
+
+
+def test_a_tail_that_takes_over_counts_as_changed_throughout() -> None:
+    pair = Pair(Metric.L2)
+    pair.append(np.arange(50), vectors(50))
+    before = pair.index.tail_changes
+    fresh = pair.fresh_tail()
+    fresh.upsert(np.arange(40), pair.rows.view()[:40])
+    pair.index.install(fresh, np.empty(0, np.int64))
+    assert pair.index.tail_changes - before > 40
+
+
+def test_what_a_tail_has_counted_outlives_it() -> None:
+    pair = Pair(Metric.L2)
+    pair.append(np.arange(3000), vectors(3000))
+    pair.merge(3000)
+    pair.index.search(vectors(3, 9), 5, SearchOptions(ef=10))
+    counted = pair.index.statistics()
+    assert counted.graph_queries_total == 3
+    pair.index.abandon_tail()
+    assert pair.index.statistics() == counted
+    assert pair.index.head_count == 3000
+    pair.check(vectors(2, 5), 10)
+
+
 def test_appending_is_safe_beside_searches() -> None:
     """Searches in other threads see a vector whole, or not at all."""
-    import threading
-
     pair = Pair(Metric.COSINE)
     pair.append(np.arange(500), vectors(500))
     pair.merge(400)
@@ -207,7 +300,7 @@ def test_appending_is_safe_beside_searches() -> None:
                 found = pair.index.search(query, 10, SearchOptions())
                 assert np.isfinite(found.scores).all()
                 assert (np.diff(found.scores, axis=1) <= 0).all()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised in the test's thread
             failures.append(error)
 
     threads = [threading.Thread(target=search) for _ in range(2)]
@@ -241,7 +334,6 @@ def test_the_queue_of_the_head_keeps_its_order(steps: list[tuple[bool, int]]) ->
             expected = [slot for slot in expected if slot not in set(gone)]
     assert pair.index.waiting().tolist() == expected
     assert pair.index.head_count == len(expected)
-    assert pair.index.still_waiting(np.array(expected[-1:], np.int64)) is bool(expected)
 
 
 class Life(RuleBasedStateMachine):

@@ -116,6 +116,19 @@ def test_a_bound_that_no_list_fits_into_compares_with_some_rows(kind: str) -> No
 
 
 @every_kind
+@pytest.mark.parametrize("left", [1, 2, 3])
+def test_a_bound_that_leaves_hardly_a_vector_is_not_spent_on_what_cannot_be_ranked(
+    kind: str, left: int
+) -> None:
+    # Lists of one vector, so that they fit.
+    ivf = filled(kind, Metric.COSINE, VECTORS[:64], nlist=64)
+    bound = ivf.index.parameters["nlist"] + left
+    ivf.upsert(np.arange(64, 3000), np.tile(VECTORS[:1], (2936, 1)))
+    found = ivf.index.search(QUERIES[:8], 5, SearchOptions(nprobe=64, max_scans=bound))
+    assert (found.slots[:, 0] >= 0).all()
+
+
+@every_kind
 def test_a_bound_above_the_number_of_vectors_allows_every_answer(kind: str) -> None:
     ivf = filled(kind, Metric.L2, VECTORS[:300])
     found = ivf.index.search(QUERIES[:4], 300, SearchOptions(max_scans=1000))

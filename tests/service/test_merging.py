@@ -19,6 +19,7 @@ from pyrope.service.index import OpenIndex
 from pyrope.service.search import Search
 from pyrope.service.service import Service
 from pyrope.service.writes import Condition, PutVectors, RemoveVectors
+from pyrope.testing.clock import ManualClock
 from pyrope.types import IndexType
 
 DIM = 16
@@ -316,6 +317,94 @@ async def test_a_merge_that_fails_leaves_an_index_that_is_searched_in_full(
     # A build tries again.
     await service.build_index("default", b"i")
     assert (index.engine.head_count, index.engine.tail_count) == (0, 600)
+
+
+async def test_a_tail_serves_on_and_is_merged_into_when_another_cannot_be_built(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await start()
+    index = await make(service, IndexType.HNSW)
+    names, rows = names_of(3000), rows_of(3000)
+    await put(index, names[:2000], rows[:2000])
+    await service.build_index("default", b"i")
+
+    def fail(*_: object) -> Any:
+        raise MemoryError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(index, "new_tail", fail)
+        await remove(index, names[:5])
+        with pytest.raises(PyropeError, match="cannot be built"):
+            await service.build_index("default", b"i")
+        assert index.active_type == "HNSW"
+        assert (index.engine.tail_count, index.engine.deleted_count) == (1995, 5)
+        await put(index, names[2000:], rows[2000:])
+        await settled(index)
+        assert index.engine.head_count <= 2 * HEAD
+        assert index.engine.tail_count >= 2995 - 2 * HEAD
+        assert index.active_type == "HNSW"
+    await service.build_index("default", b"i")
+    assert (index.engine.tail_count, index.engine.deleted_count) == (2995, 0)
+
+
+async def test_a_build_ends_though_vectors_are_replaced_all_the_time(start: Start) -> None:
+    service = await start()
+    index = await make(service, IndexType.HNSW)
+    names, rows = names_of(2000), rows_of(2000)
+    await put(index, names, rows)
+    await service.build_index("default", b"i")
+    await remove(index, names[:10])
+    building = asyncio.create_task(service.build_index("default", b"i"))
+    replaced = 0
+    async with asyncio.timeout(30):
+        while not building.done():
+            some = slice(10 + replaced % 1900, 20 + replaced % 1900)
+            await put(index, names[some], rows[some])
+            replaced += 10
+        await building
+    assert replaced
+    assert len(index.engine) == 1990
+
+
+async def test_a_build_ends_though_vectors_come_faster_than_they_are_merged(start: Start) -> None:
+    service = await start(head_vectors=0, merge_slice_ms=1)
+    index = await make(service, IndexType.HNSW)
+    rows = rows_of(500)
+    await put(index, names_of(500), rows)
+    building = asyncio.create_task(service.build_index("default", b"i"))
+    steps = 0
+    async with asyncio.timeout(30):
+        while not building.done():
+            await put(index, [b"%d-%d" % (steps, number) for number in range(100)], rows[:100])
+            await search(index, rows[steps % 500])
+            steps += 1
+        await building
+    assert index.engine.tail_count >= 500
+
+
+async def test_an_index_is_in_use_for_a_moment_after_a_search(tmp_path: Path) -> None:
+    clock = ManualClock()
+    service = Service(Settings(data_dir=tmp_path / "data"), clock, lambda id_: id_)
+    await service.start()
+    await service.loaded()
+    index = await make(service, IndexType.HNSW)
+    await put(index, names_of(3), rows_of(3))
+    told = [index.in_use]
+    await search(index, rows_of(1)[0])
+    told.append(index.in_use)
+    clock.advance(1.1)
+    told.append(index.in_use)
+    assert told == [False, True, False]
+    await service.stop()
+
+
+async def test_how_many_lists_are_visited_can_be_left_to_the_training_again(start: Start) -> None:
+    service = await start()
+    index = await make(service, IndexType.IVF_FLAT, nlist=16, nprobe=1)
+    await put(index, names_of(2000), rows_of(2000))
+    await service.build_index("default", b"i")
+    await service.alter_index("default", b"i", nprobe=0)
+    assert index.engine.parameters["nprobe"] > 1
 
 
 async def test_a_build_that_fails_says_so(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,3 +63,18 @@ async def test_cancelling_whoever_waits_cancels_it() -> None:
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert promise.cancelled()
+
+
+async def test_a_listener_that_fails_keeps_nothing_from_the_others() -> None:
+    promise: Promise[int] = Promise()
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def fail(_: object) -> None:
+        raise KeyError
+
+    promise.add_done_callback(fail)
+    promise.add_done_callback(lambda one: told.append(one.result()))
+    promise.set_result(3)
+    assert len(told) == 2
+    assert told[1] == 3

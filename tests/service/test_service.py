@@ -218,3 +218,16 @@ async def test_many_writers_and_searchers_agree_with_a_dict(tmp_path: Path) -> N
         await service.stop()
         service = await started(tmp_path)
     await service.stop()
+
+
+async def test_a_drop_that_waits_for_its_index_holds_no_other_index_up(service: Service) -> None:
+    index = await make(service, "slow")
+    await index.gate.enter_exclusive()  # as training or a save may have it
+    dropping = asyncio.create_task(service.drop_index("default", b"slow"))
+    async with asyncio.timeout(10):
+        while service.index_names("default"):
+            await asyncio.sleep(0)
+        await make(service, "other")
+    assert not dropping.done()
+    index.gate.leave_exclusive()
+    assert await dropping

@@ -133,7 +133,9 @@ class _Renderer:
         """Lists visited; None where there are none, or none yet."""
         if not self.index.spec.type.has_lists or "exact" in self.options:
             return None
-        return self.search_options.nprobe or self.index.engine.parameters.get("nprobe")
+        chosen = self.index.engine.parameters
+        asked = self.search_options.nprobe or chosen.get("nprobe", 0)
+        return min(asked, chosen.get("nlist", 0)) or None
 
 
 def _microseconds(seconds: float) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrope.engine.base import Neighbours, VectorSource
-from pyrope.engine.kernels import MatrixKernel, SingleQueryKernel, pair_scores
+from pyrope.engine.kernels import kernel_for, pair_scores
 from pyrope.engine.shortlist import Shortlist
 from pyrope.engine.slot_table import SlotTable
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
@@ -110,6 +110,8 @@ class ExactScan:
                 without a limit, and -1 where it has nothing to say.
         """
         part = self._table.taking_part(allowed)
+        if part is self._table.live:
+            part = part.copy()  # vectors may come while this runs, beyond the end of the view
         matches = int(np.count_nonzero(part))
         found = Neighbours.nothing(len(queries), min(k, matches))
         dense = _DENSE
@@ -161,9 +163,8 @@ class ExactScan:
 
     def _shortlist(self, queries: Float32Matrix, all_rows: _Rows, k: int) -> Shortlist:
         """The first pass: rows that may be among the k best of each query."""
-        single = len(queries) == 1
-        kernel = (SingleQueryKernel if single else MatrixKernel)(self._metric, queries)
-        shortlist = Shortlist(len(queries), k, truncates=single)
+        kernel = kernel_for(self._metric, queries)
+        shortlist = Shortlist(len(queries), k, truncates=len(queries) == 1)
         for rows, where in all_rows.blocks():
             norms = self._table.norms[where].astype(np.float64)
             # Rows that hold no vector may hold anything.

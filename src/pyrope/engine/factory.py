@@ -67,7 +67,8 @@ def create_tail(
                 source,
                 compressed=kind is IndexType.IVF_PQ,
                 nlist=spec.nlist,
-                nprobe=spec.nprobe,
+                # Searches name it, as it may be altered; without, it is chosen.
+                nprobe=0,
                 pqm=spec.pqm,
                 rerank_factor=options.pq_rerank_factor,
                 expected=count,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrope.engine.base import VectorSource
-from pyrope.engine.kernels import kernel_for, pair_scores
+from pyrope.engine.kernels import kernel_for
 from pyrope.engine.slot_table import grown
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
@@ -26,13 +26,12 @@ _GONE = -1
 class Head:
     """Slots in the order in which they came.
 
-    `append` may run while searches do, in one thread at a time: what it adds becomes visible last.
-    `remove` needs the head to itself.
+    `append` may run while searches do: what it adds becomes visible last. `remove` may not. Of
+    `append`, `remove` and `oldest`, one runs at a time.
     """
 
-    def __init__(self, metric: Metric, dim: int, source: VectorSource) -> None:
+    def __init__(self, metric: Metric, source: VectorSource) -> None:
         self._metric = metric
-        self._dim = dim
         self._source = source
         self._slots: Slots = np.empty(0, dtype=np.int64)
         self._norms: NDArray[np.float32] = np.empty(0, dtype=np.float32)
@@ -77,11 +76,12 @@ class Head:
         self._slots[self._place_of[known]] = _GONE
         self._place_of[known] = _GONE
         self._gone += len(known)
-        # What goes is mostly the oldest, merged into the tail.
-        span = self._slots[self._first : self._stop]
-        skipped = len(span) if not len(self) else int((span != _GONE).argmax())
-        self._first += skipped
+        # What goes is mostly the oldest, merged into the tail. No gap is longer than all together.
+        span = self._slots[self._first : min(self._first + self._gone + 1, self._stop)]
+        skipped = int((span != _GONE).argmax()) if len(self) else len(span)
+        # In this order, a length that is asked for meanwhile is never below what it was or will be.
         self._gone -= skipped
+        self._first += skipped
         if self._gone + self._first > max(_BLOCK_ROWS, len(self)):
             self._close_gaps()
 
@@ -90,17 +90,12 @@ class Head:
         here = np.flatnonzero(self._slots[self._first : self._stop] != _GONE) + self._first
         self._slots, self._norms = self._slots[here], self._norms[here]
         self._place_of[self._slots] = np.arange(len(here), dtype=np.int32)
-        self._first, self._stop, self._gone = 0, len(here), 0
+        self._gone, self._first, self._stop = 0, 0, len(here)
 
     def oldest(self, count: int) -> Slots:
         """The first slots that are here, at most `count`."""
-        span = self._slots[self._first : self._stop]
+        span = self._slots[self._first : min(self._first + count + self._gone, self._stop)]
         return (span[span != _GONE] if self._gone else span)[:count].copy()
-
-    def holds_any(self, slots: Slots) -> bool:
-        """Whether any of these slots is here."""
-        known = slots[slots < len(self._place_of)]
-        return bool((self._place_of[known] != _GONE).any())
 
     # -- searching --------------------------------------------------------------------------------
 
@@ -115,7 +110,7 @@ class Head:
         floor: NDArray[np.float32],
         allowed: Mask | None,
         limit: int | None,
-    ) -> tuple[NDArray[np.intp], Slots, NDArray[np.float32]]:
+    ) -> tuple[NDArray[np.intp], Slots]:
         """What is at least as near as the floor, and perhaps a little that is not.
 
         Args:
@@ -125,7 +120,7 @@ class Head:
             limit: most rows to score, the newest.
 
         Returns:
-            Numbers of queries, slots, and scores (computed in float64), in no order.
+            Numbers of queries, and slots, in no order.
         """
         kernel = kernel_for(self._metric, queries)
         at_least = kernel.from_metric(floor)
@@ -142,14 +137,8 @@ class Head:
                 rows_found.append(row)
                 slots_found.append(slots[position])
         if not rows_found:
-            return np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0, np.float32)
-        row, slot = np.concatenate(rows_found), np.concatenate(slots_found)
-        view = self._source.view()
-        exact = np.empty(len(row), dtype=np.float32)
-        for start in range(0, len(row), _BLOCK_ROWS):
-            some = slice(start, start + _BLOCK_ROWS)
-            exact[some] = pair_scores(self._metric, queries[row[some]], view[slot[some]])
-        return row, slot, exact
+            return np.empty(0, np.intp), np.empty(0, np.int64)
+        return np.concatenate(rows_found), np.concatenate(slots_found)
 
     def _blocks(
         self, limit: int | None, allowed: Mask | None

@@ -56,8 +56,11 @@ class HeadTailIndex:
         self._source = source
         self._table = SlotTable()
         self._scan = ExactScan(metric, dim, source, self._table)
-        self._head = Head(metric, dim, source)
+        self._head = Head(metric, source)
         self._lock = threading.Lock()
+        # Held while table or head change: `append` comes from one thread while a merge, a delete
+        # or `install`, which have the index to themselves otherwise, run in another.
+        self._head_changes = threading.Lock()
         self._scan_queries = 0
         self._past = EngineStatistics()
 
@@ -143,9 +146,10 @@ class HeadTailIndex:
         rows = np.flatnonzero(~full)[rows]
         if full.any():
             floor = found.scores[full, -1]
-            more = self._head.better(queries[full], floor, allowed, limit)
-            rows = np.concatenate([rows, np.flatnonzero(full)[more[0]]])
-            slots, scores = np.concatenate([slots, more[1]]), np.concatenate([scores, more[2]])
+            near, more = self._head.better(queries[full], floor, allowed, limit)
+            near = np.flatnonzero(full)[near]
+            rows, slots = np.concatenate([rows, near]), np.concatenate([slots, more])
+            scores = np.concatenate([scores, self._scan.rescore(queries, near, more)])
         if not len(rows):
             return found
         width = found.slots.shape[1]
@@ -184,14 +188,16 @@ class HeadTailIndex:
     def append(self, slots: Slots, vectors: Float32Matrix) -> None:
         """Add vectors to the head, at slots that hold none.
 
-        May run while searches do, but not beside another call that changes the index. A search
-        that began before may or may not find them.
+        May run beside searches and beside any other change of the index, for which it may wait a
+        few milliseconds, but not beside another `append`. A search that began before may or may
+        not find them.
         """
         for start in range(0, len(slots), _NORM_ROWS):
             some = slice(start, start + _NORM_ROWS)
             norms = row_norms(vectors[some])
-            self._table.put(slots[some], norms)
-            self._head.append(slots[some], self._table.norms[slots[some]])
+            with self._head_changes:
+                self._table.put(slots[some], norms)
+                self._head.append(slots[some], self._table.norms[slots[some]])
 
     def prepare_upsert(self, slots: Slots, vectors: Float32Matrix) -> PreparedUpsert:
         self.delete(slots)
@@ -205,12 +211,11 @@ class HeadTailIndex:
         self.prepare_upsert(slots, vectors)
 
     def delete(self, slots: Slots) -> None:
-        removed = self._table.remove(slots)
-        if not len(removed):
-            return
-        self._head.remove(removed)
+        with self._head_changes:
+            removed = self._table.remove(slots)
+            self._head.remove(removed)
         tail = self.tail
-        if tail is not None:
+        if tail is not None and len(removed):
             in_tail = removed[removed < len(tail.live)]
             in_tail = in_tail[tail.live[in_tail]]
             if len(in_tail):
@@ -220,12 +225,8 @@ class HeadTailIndex:
     # -- moving the head into the tail ------------------------------------------------------------
 
     def waiting(self) -> Slots:
-        """Slots in the head, from the oldest on."""
+        """Slots in the head, from the oldest on; not to be called beside a change."""
         return self._head.oldest(len(self._head))
-
-    def still_waiting(self, slots: Slots) -> bool:
-        """Whether any of these slots is in the head."""
-        return self._head.holds_any(slots)
 
     def prepare_merge(self, count: int) -> tuple[Slots, PreparedUpsert]:
         """The first part of moving the `count` oldest vectors of the head into the tail.
@@ -235,12 +236,14 @@ class HeadTailIndex:
         """
         if self.tail is None:
             raise RuntimeError("there is no tail to merge into")
-        slots = self._head.oldest(count)
+        with self._head_changes:
+            slots = self._head.oldest(count)
         return slots, self.tail.prepare_upsert(slots, self._source.view()[slots])
 
     def finish_merge(self, slots: Slots) -> None:
         """The slots that `prepare_merge` returned are in the tail."""
-        self._head.remove(slots)
+        with self._head_changes:
+            self._head.remove(slots)
         self.tail_changes += len(slots)
 
     def install(self, tail: TailIndex, changed: Slots) -> None:
@@ -252,37 +255,42 @@ class HeadTailIndex:
                 into it.
         """
         tail.delete(changed)
-        held = np.zeros(len(self._table.live), dtype=np.bool_)
-        size = min(len(held), len(tail.live))
-        held[:size] = tail.live[:size]
-        tail.delete(np.flatnonzero(held & ~self._table.live))
-        head = Head(self.metric, self.dim, self._source)
-        # What is in the head already keeps its place in the queue.
-        old = self.waiting()
-        old = old[~held[old]]
-        rest = self._table.live & ~held
-        rest[old] = False
-        for slots in (np.flatnonzero(rest), old):
-            head.append(slots, self._table.norms[slots])
+        live = self._table.live
+        tail.delete(np.flatnonzero(_held_by(tail, len(live)) & ~live))
+        with self._head_changes:
+            live = self._table.live
+            held = _held_by(tail, len(live))
+            head = Head(self.metric, self._source)
+            # What is in the head already keeps its place in the queue.
+            old = self.waiting()
+            old = old[~held[old]]
+            rest = live & ~held
+            rest[old] = False
+            for slots in (np.flatnonzero(rest), old):
+                head.append(slots, self._table.norms[slots])
+            self._head = head
         if self.tail is not None:
             self._past += self.tail.statistics()
-        self._head, self.tail = head, tail
-        self.tail_changes += 1
+        self.tail = tail
+        self.tail_changes += len(tail) + 1
 
     def abandon_tail(self) -> None:
         """Go on without a tail (a writer): everything is scanned."""
         tail, self.tail = self.tail, None
-        if tail is not None:
-            waiting = self.waiting()
+        if tail is None:
+            return
+        self._past += tail.statistics()
+        self.tail_changes += 1
+        with self._head_changes:
             rest = self._table.live.copy()
-            rest[waiting] = False
+            rest[self.waiting()] = False
             slots = np.flatnonzero(rest)
             self._head.append(slots, self._table.norms[slots])
-            self.tail_changes += 1
 
     def live_slots(self) -> Slots:
         """Every slot that holds a vector, ascending."""
-        return np.flatnonzero(self._table.live)
+        with self._head_changes:
+            return np.flatnonzero(self._table.live)
 
     def restore(self, slots: Slots, tail: TailIndex | None) -> None:
         """Fill an empty index with slots whose rows are there already.
@@ -296,8 +304,14 @@ class HeadTailIndex:
             self._table.put(some, row_norms(self._source.view()[some]))
         self.tail = tail
         rest = slots
-        if tail is not None and len(tail):
-            held = np.zeros(max(len(tail.live), int(slots.max(initial=-1)) + 1), np.bool_)
-            held[: len(tail.live)] = tail.live
-            rest = slots[~held[slots]]
+        if tail is not None:
+            rest = slots[~_held_by(tail, int(slots.max(initial=-1)) + 1)[slots]]
         self._head.append(rest, self._table.norms[rest])
+
+
+def _held_by(tail: TailIndex, size: int) -> Mask:
+    """The slots below `size` that a tail holds, shape (size,)."""
+    held = np.zeros(size, dtype=np.bool_)
+    live = tail.live[:size]
+    held[: len(live)] = live
+    return held

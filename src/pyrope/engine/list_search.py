@@ -120,7 +120,7 @@ class ListSearch:
     def _goes_on(self, left: Rows, probes: int) -> bool:
         if self._budget is None:
             return self.pays(len(left), probes)
-        return bool((self._budget[left] > 0).any())
+        return bool((self._budget[left] > 1).any())
 
     def scans(self, missed: Rows) -> Iterator[tuple[Rows, int | None]]:
         """What to scan after `run`, for whom, and how many rows at most."""
@@ -149,7 +149,9 @@ class ListSearch:
         else:
             budget = self._budget[rows]
             reranked = np.minimum(count, budget // 2)
-            probes, compared = fit_lists(affinities, probes, self._lists.sizes, budget - reranked)
+            # What cannot be scored again need not be looked for: the last one is left for a scan.
+            most = np.where(reranked > 0, budget - reranked, 0)
+            probes, compared = fit_lists(affinities, probes, self._lists.sizes, most)
             candidates = self._scan(plain, probes, affinities)
             candidates[np.arange(count) >= reranked[:, None]] = NONE
             self._budget[rows] -= compared + np.count_nonzero(candidates >= 0, axis=1)

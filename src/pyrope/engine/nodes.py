@@ -65,7 +65,8 @@ class Nodes:
     def nbytes(self) -> int:
         arrays = (self.known, self.stands, self.shared, self.node_of, self.digests)
         # A set costs 216 bytes while it is small, an entry of a large one 32 or so.
-        guests = sum(max(216, 40 * len(guests)) for guests in self.guests.values())
+        # (Listed in one step, as another thread may be merging.)
+        guests = sum(max(216, 40 * len(guests)) for guests in list(self.guests.values()))
         return sum(array.nbytes for array in arrays) + guests
 
     def ensure(self, size: int) -> None:

@@ -50,7 +50,8 @@ class Positions:
     @property
     def nbytes(self) -> int:
         arrays = (self.member, self.stands, self.shared, self._position_of)
-        groups = sum(_GROUP_BYTES + group.nbytes for group in self._groups.values())
+        # Listed in one step, as another thread may be merging.
+        groups = sum(_GROUP_BYTES + group.nbytes for group in list(self._groups.values()))
         return sum(array.nbytes for array in arrays) + groups
 
     # -- changing ---------------------------------------------------------------------------------

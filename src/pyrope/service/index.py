@@ -33,6 +33,8 @@ from pyrope.types import IndexSpec, IndexType, Mask, Slots
 # against 0.4 ms at 384 dimensions, benchmarks/micro_engine.py), so places are kept in reserve.
 _GRAPH_REUSE_ABOVE = 0.1
 _GRAPHS_THAT_OVERWRITE = (IndexType.HNSW, IndexType.AUTO)
+# A client that asks now and then is not to find a long slice of merging in its way.
+_QUIET_SECONDS = 1.0
 # Deleted in one go on the loop: a millisecond at the most.
 _DELETED_AT_ONCE = 256
 
@@ -106,6 +108,7 @@ class OpenIndex:
         )
         self.merger = Merger(self, services.merging)
         self._removed: set[int] | None = None
+        self._searched_at = float("-inf")
 
     # -- what it holds ----------------------------------------------------------------------------
 
@@ -170,7 +173,8 @@ class OpenIndex:
         weight = len(queries) // (4 * self.spec.dim)
         self.check_queue(weight)
         self.remove_expired()
-        request = SearchRequest(client, queries, weight, asked, self._services.clock.monotonic())
+        self._searched_at = now = self._services.clock.monotonic()
+        request = SearchRequest(client, queries, weight, asked, now)
         if timeout is not None:
             timer = asyncio.get_running_loop().call_later(timeout, _time_out, request)
             request.add_done_callback(lambda _: timer.cancel())
@@ -231,8 +235,10 @@ class OpenIndex:
         return self.batcher.gate
 
     @property
-    def searches_waiting(self) -> bool:
-        return self.batcher.busy
+    def in_use(self) -> bool:
+        """Whether it is searched now, or was a moment ago."""
+        quiet = self._services.clock.monotonic() - self._searched_at
+        return self.batcher.busy or quiet < _QUIET_SECONDS
 
     def written(self) -> None:
         """Something has been written: see whether the merger has work."""
@@ -273,10 +279,6 @@ class OpenIndex:
 
     def watch_no_more(self) -> None:
         self._removed = None
-
-    def tail_replaced(self) -> None:
-        """The tail is another one, which has never been saved."""
-        self.saved_changes = self.engine.tail_changes - self.engine.tail_count - 1
 
     # -- restoring and closing --------------------------------------------------------------------
 

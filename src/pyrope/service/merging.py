@@ -33,7 +33,7 @@ from pyrope.types import IndexSpec, IndexType, Slots
 
 _log = get_logger(__name__)
 
-# While nobody searches, slices may be this much longer.
+# While nobody searches an index, its slices may be this much longer.
 _UNDISTURBED = 10
 _LARGEST_SLICE = 4096
 # Vectors put into a tail that is built aside between two looks at who else needs the threads.
@@ -79,7 +79,9 @@ class Mergeable(Protocol):
     def gate(self) -> Gate: ...
 
     @property
-    def searches_waiting(self) -> bool: ...
+    def in_use(self) -> bool:
+        """Whether it is searched now, or was a moment ago."""
+        ...
 
     def new_tail(self, kind: IndexType, count: int) -> TailIndex:
         """An empty tail for about so many vectors."""
@@ -90,10 +92,6 @@ class Mergeable(Protocol):
         ...
 
     def watch_no_more(self) -> None: ...
-
-    def tail_replaced(self) -> None:
-        """The tail is another one, which has never been saved."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +121,15 @@ class Merger:
         self._services = services
         self._task: asyncio.Task[None] | None = None
         self._merging = False
-        # Set by `finish`: everything that waits now is to be merged, every tombstone to go.
+        # Set by `finish`: everything that waits now is to be merged, and trained.
         self._thorough = False
-        self._goal: Slots = np.empty(0, np.int64)
+        # Of the vectors that `finish` found in the head, so many may be there still: the oldest.
+        self._waiting = 0
+        # Every tombstone is to go; False from when a build begins (more come while it lasts).
+        self._purging = False
+        # Set whenever what `finish` wants is done, or the task ends.
+        self._settled = asyncio.Event()
+        # A build has failed, or a merge, which leaves no tail: nothing is built until `finish`.
         self._failed = False
         self._considered = 0
         self._changes_when_built = 0
@@ -137,27 +141,30 @@ class Merger:
 
     def nudge(self) -> None:
         """Begin, if there is something to do; to be called whenever that may have changed."""
-        if self._task is None and not self._index.closed and not self._failed and self._due():
+        if self._task is None and not self._index.closed and self._due():
             self._task = self._services.spawn(self._run())
 
     async def finish(self) -> None:
-        """Merge all that waits now, train, and remove every tombstone.
+        """Merge all that waits now, train, and remove every tombstone there is now.
 
         Raises:
             NoIndexError: the index was dropped meanwhile, or the server is stopping.
             PyropeError: it failed; the log says why.
         """
         index = self._index
-        self._goal, self._thorough, self._failed = index.engine.waiting(), True, False
+        self._waiting = index.engine.head_count
+        self._thorough, self._purging, self._failed = True, True, False
         while self._thorough and not index.closed:
             if self._task is None:
                 self._task = self._services.spawn(self._run())
-            # Waited for, not awaited: a client that goes away does not undo an hour's work.
-            await asyncio.wait([self._task])
+            # The task itself is not awaited: a client that goes away undoes no hour's work, and
+            # under steady writes it may go on for ever.
+            self._settled.clear()
+            await self._settled.wait()
             if self._failed:
                 raise PyropeError(
-                    f"index '{index.spec.name}' cannot be built: see the log; it is searched in "
-                    "full until then"
+                    f"index '{index.spec.name}' cannot be built: see the log; until it can, it is "
+                    f"searched as what it is, {index.active_type.value}"
                 )
         if index.closed:
             raise NoIndexError(
@@ -179,6 +186,8 @@ class Merger:
         spec, engine = self._index.spec, self._index.engine
         if spec.type is IndexType.FLAT:
             return False
+        if self._failed:
+            return engine.tail is not None and self._merge_due()
         if spec.type is IndexType.AUTO and len(engine) > max(_AUTO_FLOOR, self._considered):
             return True
         if engine.tail is None:
@@ -195,7 +204,7 @@ class Merger:
 
     def _merge_due(self) -> bool:
         engine, options = self._index.engine, self._services.options
-        if self._thorough and engine.still_waiting(self._goal):
+        if self._waiting and engine.head_count:
             return True
         # Begun at twice what may stay, so that slices are worth their entrance.
         most = options.head_vectors * (1 if self._merging else 2)
@@ -204,7 +213,9 @@ class Merger:
     def _tail_due(self, tail: TailIndex) -> bool:
         """Whether the tail is to be built anew."""
         gone, there = tail.deleted_count, len(tail)
-        if self._thorough and gone:
+        if self._failed:
+            return False
+        if self._purging and gone:
             return True
         share = self._services.options.compact_share
         if gone > _TOMBSTONES and gone > share * (gone + there):
@@ -217,13 +228,10 @@ class Merger:
         """The type that the tail should have; FLAT: none."""
         index, spec = self._index, self._index.spec
         if spec.type is not IndexType.AUTO:
-            return (
-                spec.type
-                if index.engine.tail is not None or self._may_have_tail()
-                else (IndexType.FLAT)
-            )
+            there = index.engine.tail is not None or self._may_have_tail()
+            return spec.type if there else IndexType.FLAT
         count = len(index.engine)
-        if count > max(_AUTO_FLOOR, self._considered):
+        if count > max(_AUTO_FLOOR, self._considered) and not self._failed:
             self._considered = int(count * _AUTO_GROWTH)
             costs = await self._services.search_costs(spec)
             left = self._services.memory_left()
@@ -241,6 +249,8 @@ class Merger:
                 tail = index.engine.tail
                 if kind is IndexType.FLAT:
                     break
+                if tail is not None and kind is index.active_type and not self._wished(tail):
+                    self._finished()
                 if tail is None or kind is not index.active_type or self._tail_due(tail):
                     await self._build(kind)
                 elif self._merge_due():
@@ -248,19 +258,29 @@ class Merger:
                     await self._merge_slice()
                 else:
                     break
-            self._thorough = False
         except Exception as error:  # noqa: BLE001 - whatever it is, the index goes on without
             self._failed = True
             _log.error("merging failed", index=index.spec.name, exc_info=error)
-            await self._give_up()
         finally:
             self._merging = False
+            self._waiting = 0
+            self._finished()
             self._task = None
+
+    def _wished(self, tail: TailIndex) -> bool:
+        """Whether something that `finish` wants is not done yet."""
+        waiting = self._waiting and self._index.engine.head_count
+        return bool(waiting or (self._purging and tail.deleted_count))
+
+    def _finished(self) -> None:
+        """There is nothing more to do for `finish`."""
+        self._thorough = self._purging = False
+        self._settled.set()
 
     async def _merge_slice(self) -> None:
         index, clock = self._index, self._services.clock
         seconds = self._services.options.slice_seconds
-        if not index.searches_waiting:
+        if not index.in_use:
             seconds *= _UNDISTURBED
         count = max(1, min(int(seconds / self._seconds_per_vector), _LARGEST_SLICE))
         await index.gate.enter_exclusive()
@@ -270,8 +290,14 @@ class Merger:
             began = clock.monotonic()
             merged = await self._services.executor.run(self._merge, count)
             took = clock.monotonic() - began
+        except Exception:
+            # Nobody knows the state of the tail: go on without.
+            index.active_type = IndexType.FLAT
+            await self._services.executor.run(index.engine.abandon_tail)
+            raise
         finally:
             index.gate.leave_exclusive()
+        self._waiting = max(self._waiting - merged, 0)
         if merged:
             self._seconds_per_vector += 0.2 * (took / merged - self._seconds_per_vector)
 
@@ -290,12 +316,13 @@ class Merger:
         began = self._services.clock.monotonic()
         removed = index.watch_removals()
         try:
-            live = index.engine.live_slots()
+            self._purging = False
+            live = await background.run(index.engine.live_slots)
             fresh = index.new_tail(kind, len(live))
             await background.run(self._train, fresh, live)
             done = 0
             while done < len(live) and not self._leaving():
-                alone = not index.searches_waiting
+                alone = not index.in_use
                 piece = live[done : done + (_PIECE if alone else _DISTURBED_PIECE)]
                 done += len(piece)
                 threads = self._services.executor.threads if alone else 1
@@ -306,10 +333,10 @@ class Merger:
             try:
                 if self._leaving():
                     return
-                gone = np.fromiter(removed, np.int64, len(removed))
-                await self._services.executor.run(index.engine.install, fresh, gone)
+                await self._services.executor.run(self._install, fresh, removed)
                 index.active_type = kind
-                index.tail_replaced()
+                # What waited when `finish` was called is in it, if it was begun after that.
+                self._waiting = index.engine.head_count if self._purging else 0
                 self._changes_when_built = index.engine.tail_changes
             finally:
                 index.gate.leave_exclusive()
@@ -338,14 +365,7 @@ class Merger:
         prepared = fresh.prepare_upsert(piece, self._index.vectors.view()[piece])
         executor.share(fresh.insert, prepared.split(threads))
 
-    async def _give_up(self) -> None:
-        """Go on without a tail, whose state nobody knows."""
-        index = self._index
-        if self._leaving() or index.engine.tail is None:
-            return
-        await index.gate.enter_exclusive()
-        try:
-            index.engine.abandon_tail()
-            index.active_type = IndexType.FLAT
-        finally:
-            index.gate.leave_exclusive()
+    def _install(self, fresh: TailIndex, removed: set[int]) -> None:
+        """In a thread, with the index to itself."""
+        gone = np.fromiter(removed, np.int64, len(removed))
+        self._index.engine.install(fresh, gone)

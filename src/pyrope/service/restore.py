@@ -52,7 +52,7 @@ async def restore_index(
         _report_damage(spec, columns, damaged)
     index = OpenIndex(spec, vectors, HeadTailIndex(spec.metric, spec.dim, vectors), services)
     await services.executor.run(index.restore, columns, damaged)
-    live = np.flatnonzero(index.state.ids.bound_slots())
+    live = await services.executor.run(_live_slots, index)
     tail = None
     path = store.graph_path(spec.uid)
     if spec.type is not IndexType.FLAT and path is not None and len(live):
@@ -61,6 +61,10 @@ async def restore_index(
     index.tail_restored()
     progress.loaded_vectors += len(live)
     return index
+
+
+def _live_slots(index: OpenIndex) -> Slots:
+    return np.flatnonzero(index.state.ids.bound_slots())
 
 
 def _load_tail(

@@ -318,8 +318,9 @@ class Service:
                 self._indexes[key] = index
                 raise
             self._memory_at = float("-inf")
-            await index.close()
-            return True
+        # Training that is under way ends in seconds; others may create and drop meanwhile.
+        await index.close()
+        return True
 
     async def drop_all(self, tenant: str) -> None:
         """Drop every index of a tenant."""
