@@ -99,6 +99,18 @@ class Head:
 
     # -- searching --------------------------------------------------------------------------------
 
+    def listed(self, allowed: Mask | None) -> Slots:
+        """The slots that are here and allowed, in their order."""
+        # The end first, then the array: they only ever grow beside this.
+        stop = self._stop
+        slots = self._slots[self._first : stop]
+        if self._gone:
+            slots = slots[slots != _GONE]
+        if allowed is not None:
+            slots = slots[slots < len(allowed)]
+            slots = slots[allowed[slots]]
+        return slots
+
     def mask(self, size: int) -> Mask:
         """The slots below `size` that are here, shape (<= size,)."""
         here: Mask = self._place_of[:size] != _GONE

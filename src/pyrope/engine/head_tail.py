@@ -28,11 +28,18 @@ from pyrope.engine.base import (
 from pyrope.engine.exact import ExactScan
 from pyrope.engine.head import Head
 from pyrope.engine.normalise import row_norms
+from pyrope.engine.rerank import Reranker
 from pyrope.engine.slot_table import SlotTable
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
+# Rows of the head times queries, up to which they are scored pair by pair.
+_SHORT = 2**15
 # Rows whose norms are computed at a time.
 _NORM_ROWS = 1024
+
+
+_Pairs = tuple[NDArray[np.intp], Slots, NDArray[np.float32]]
+"""Numbers of queries, slots, and their scores."""
 
 
 class HeadTailIndex:
@@ -56,6 +63,7 @@ class HeadTailIndex:
         self._source = source
         self._table = SlotTable()
         self._scan = ExactScan(metric, dim, source, self._table)
+        self._reranker = Reranker(metric, source, self._table, self._scan)
         self._head = Head(metric, source)
         self._lock = threading.Lock()
         # Held while table or head change: `append` comes from one thread while a merge, a delete
@@ -138,18 +146,13 @@ class HeadTailIndex:
         limit: int | None,
     ) -> Neighbours:
         """What the tail has found, and what of the head belongs among it."""
-        higher = self.metric.higher_is_nearer
         full = np.zeros(len(queries), dtype=np.bool_)
         if found.slots.shape[1] == k:
             full = found.slots[:, -1] >= 0
-        rows, slots, scores = self._best_of_head(queries[~full], k, allowed, limit)
-        rows = np.flatnonzero(~full)[rows]
-        if full.any():
-            floor = found.scores[full, -1]
-            near, more = self._head.better(queries[full], floor, allowed, limit)
-            near = np.flatnonzero(full)[near]
-            rows, slots = np.concatenate([rows, near]), np.concatenate([slots, more])
-            scores = np.concatenate([scores, self._scan.rescore(queries, near, more)])
+        if limit is None and len(self._head) * len(queries) <= _SHORT:
+            rows, slots, scores = self._short_head(queries, found, full, allowed)
+        else:
+            rows, slots, scores = self._long_head(queries, k, found, full, allowed, limit)
         if not len(rows):
             return found
         width = found.slots.shape[1]
@@ -157,7 +160,7 @@ class HeadTailIndex:
         rows = np.concatenate([there[0], rows])
         slots = np.concatenate([found.slots[there], slots])
         scores = np.concatenate([found.scores[there], scores])
-        order = np.lexsort((slots, -scores if higher else scores, rows))
+        order = np.lexsort((slots, -scores if self.metric.higher_is_nearer else scores, rows))
         rows, slots, scores = rows[order], slots[order], scores[order]
         place = np.arange(len(rows)) - np.searchsorted(rows, rows)
         best = place < k
@@ -168,10 +171,53 @@ class HeadTailIndex:
         merged.scores[rows, place] = scores[best]
         return merged
 
+    def _short_head(
+        self, queries: Float32Matrix, found: Neighbours, full: Mask, allowed: Mask | None
+    ) -> _Pairs:
+        """What of the head is nearer than the floor, by one native call and little else.
+
+        Each native call gives the GIL away and waits for it again, beside a busy event loop for
+        longer than a few hundred rows take.
+        """
+        listed = self._head.listed(allowed)
+        if not len(listed):
+            return _no_pairs()
+        candidates = np.repeat(listed[None], len(queries), axis=0)
+        scores = self._reranker.scores(queries, candidates)
+        higher = self.metric.higher_is_nearer
+        floor = np.full(len(queries), -np.inf if higher else np.inf, dtype=np.float32)
+        if full.any():
+            floor[full] = found.scores[full, -1]
+        better = scores > floor[:, None] if higher else scores < floor[:, None]
+        rows, columns = np.nonzero(better)
+        return rows, listed[columns], scores[rows, columns]
+
+    def _long_head(
+        self,
+        queries: Float32Matrix,
+        k: int,
+        found: Neighbours,
+        full: Mask,
+        allowed: Mask | None,
+        limit: int | None,
+    ) -> _Pairs:
+        """What of the head is at least as near as the floor, in bounded memory."""
+        rows, slots, scores = _no_pairs()
+        if not full.all():
+            rows, slots, scores = self._best_of_head(queries[~full], k, allowed, limit)
+            rows = np.flatnonzero(~full)[rows]
+        if full.any():
+            floor = found.scores[full, -1]
+            near, more = self._head.better(queries[full], floor, allowed, limit)
+            near = np.flatnonzero(full)[near]
+            rows, slots = np.concatenate([rows, near]), np.concatenate([slots, more])
+            scores = np.concatenate([scores, self._scan.rescore(queries, near, more)])
+        return rows, slots, scores
+
     def _best_of_head(
         self, queries: Float32Matrix, k: int, allowed: Mask | None, limit: int | None
-    ) -> tuple[NDArray[np.intp], Slots, NDArray[np.float32]]:
-        """The k best of the head: numbers of queries, slots, scores."""
+    ) -> _Pairs:
+        """The k best of the head."""
         mask = self._head.mask(len(self._table.live))
         if allowed is not None:
             mask = mask[: len(allowed)] & allowed[: len(mask)]
@@ -315,3 +361,7 @@ def _held_by(tail: TailIndex, size: int) -> Mask:
     live = tail.live[:size]
     held[: len(live)] = live
     return held
+
+
+def _no_pairs() -> _Pairs:
+    return np.empty(0, np.intp), np.empty(0, np.int64), np.empty(0, np.float32)

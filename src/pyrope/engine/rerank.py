@@ -6,6 +6,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
 
 from pyrope.engine.base import Neighbours, VectorSource
 from pyrope.engine.exact import ExactScan
@@ -65,6 +66,21 @@ class Reranker:
         )
 
     def _best(self, queries: Float32Matrix, candidates: Slots, width: int) -> Neighbours:
+        scores = self.scores(queries, candidates)
+        # NaN is sorted to the end.
+        keys = -scores if self._metric.higher_is_nearer else scores
+        order = np.lexsort((candidates, keys), axis=1)[:, :width]
+        return Neighbours(
+            np.take_along_axis(candidates, order, axis=1),
+            np.take_along_axis(scores, order, axis=1),
+        )
+
+    def scores(self, queries: Float32Matrix, candidates: Slots) -> NDArray[np.float32]:
+        """Scores in the metric's own unit, float32, shape (n, w); NaN where there is no candidate.
+
+        Args:
+            queries, candidates: as in `best`.
+        """
         count, dim = queries.shape
         norms = self._table.norms[candidates]
         missing = candidates < 0
@@ -80,24 +96,17 @@ class Reranker:
             scores = np.full(candidates.shape, np.nan, dtype=np.float32)
             rows, columns = np.nonzero(~missing)
             scores[rows, columns] = self._scan.rescore(queries, rows, candidates[rows, columns])
-        else:
-            scores = np.empty(candidates.shape, dtype=np.float32)
-            distance = self._metric is Metric.L2
-            # Both give an infinity, the worst score, where a candidate is -1.
-            native = _faiss.fvec_L2sqr_by_idx if distance else _faiss.fvec_inner_products_by_idx
-            arrays = (scores, queries, self._source.view(), candidates)
-            native(*map(_faiss.swig_ptr, arrays), dim, count, candidates.shape[1])
-            if distance:
-                np.sqrt(scores, out=scores)
-            elif self._metric is Metric.COSINE:
-                scores /= norms * np.sqrt(squares)[:, None]
-        # NaN is sorted to the end.
-        keys = -scores if self._metric.higher_is_nearer else scores
-        order = np.lexsort((candidates, keys), axis=1)[:, :width]
-        slots = np.take_along_axis(candidates, order, axis=1)
-        scores = np.take_along_axis(scores, order, axis=1)
-        if self._metric is Metric.COSINE:
+            return scores
+        scores = np.empty(candidates.shape, dtype=np.float32)
+        distance = self._metric is Metric.L2
+        native = _faiss.fvec_L2sqr_by_idx if distance else _faiss.fvec_inner_products_by_idx
+        arrays = (scores, queries, self._source.view(), candidates)
+        native(*map(_faiss.swig_ptr, arrays), dim, count, candidates.shape[1])
+        if distance:
+            np.sqrt(scores, out=scores)
+        elif self._metric is Metric.COSINE:
+            scores /= norms * np.sqrt(squares)[:, None]
             np.clip(scores, -1, 1, out=scores)
         if any_missing:
-            scores[slots < 0] = np.nan
-        return Neighbours(slots, scores)
+            scores[missing] = np.nan
+        return scores

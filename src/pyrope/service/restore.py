@@ -24,6 +24,8 @@ from pyrope.types import IndexSpec, IndexType, Slots
 
 _log = get_logger(__name__)
 
+_MISSING = "missing"
+
 
 @dataclass(slots=True)
 class Progress:
@@ -53,12 +55,16 @@ async def restore_index(
     index = OpenIndex(spec, vectors, HeadTailIndex(spec.metric, spec.dim, vectors), services)
     await services.executor.run(index.restore, columns, damaged)
     live = await services.executor.run(_live_slots, index)
-    tail = None
+    tail: TailIndex | str = _MISSING
     path = store.graph_path(spec.uid)
     if spec.type is not IndexType.FLAT and path is not None and len(live):
         tail = await services.executor.run(_load_tail, path, index, columns, live)
-    await services.executor.run(index.engine.restore, live, tail)
+    found = None if isinstance(tail, str) else tail
+    await services.executor.run(index.engine.restore, live, found)
     index.tail_restored()
+    # An index that is too small for a tail never had one.
+    if isinstance(tail, str) and (tail != _MISSING or index.merger.running):
+        _log.warning("graph is built anew", index=spec.name, reason=tail, vectors=len(live))
     progress.loaded_vectors += len(live)
     return index
 
@@ -69,31 +75,28 @@ def _live_slots(index: OpenIndex) -> Slots:
 
 def _load_tail(
     path: Path, index: OpenIndex, columns: RecordColumns, live: Slots
-) -> TailIndex | None:
-    """The saved tail, without what it holds wrongly; None where there is none that can be used."""
+) -> TailIndex | str:
+    """The saved tail, without what it holds wrongly; or why there is none that can be used."""
     spec = index.spec
     saved = load_graph_meta(path)
     if isinstance(saved, str):
-        reason: str | None = saved
-    else:
-        kind = IndexType(saved.meta.type)
-        expected = graph_meta(spec, kind, columns.sequence, index.state.ids.slot_count)
-        reason = verify_graph(saved, expected)
-        if reason is None and spec.type not in (kind, IndexType.AUTO):
-            reason = f"of type {kind.value}"
-        if reason is None:
-            # A record that is older than the file names a row that the engine had seen by then.
-            unchanged = columns.slots[columns.sequences <= saved.meta.sequence]
-            tail = index.new_tail(kind, len(live))
-            try:
-                tail.load(str(saved.file), live, np.intersect1d(unchanged, live))
-            except (DamagedIndexError, OSError) as error:
-                reason = f"damaged: {error}"
-            else:
-                index.active_type = kind
-                return tail
-    _log.warning("graph is built anew", index=spec.name, reason=reason, vectors=len(live))
-    return None
+        return saved
+    kind = IndexType(saved.meta.type)
+    if spec.type not in (kind, IndexType.AUTO):
+        return f"of type {kind.value}"
+    expected = graph_meta(spec, kind, columns.sequence, index.state.ids.slot_count)
+    reason = verify_graph(saved, expected)
+    if reason is not None:
+        return reason
+    # A record that is older than the file names a row that the engine had seen by then.
+    unchanged = columns.slots[columns.sequences <= saved.meta.sequence]
+    tail = index.new_tail(kind, len(live))
+    try:
+        tail.load(str(saved.file), live, np.intersect1d(unchanged, live))
+    except (DamagedIndexError, OSError) as error:
+        return f"damaged: {error}"
+    index.active_type = kind
+    return tail
 
 
 def _report_damage(spec: IndexSpec, columns: RecordColumns, damaged: Slots) -> None:
