@@ -11,18 +11,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from pyrope.storage.commit_log import Rows
 from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.store import Change, PutIndex, Record, WriteBatch
 from pyrope.types import Float32Matrix
 
 DIM = 64
 UIDS = (1, 2)
+# Every so many steps the catalogue changes, which takes a checkpoint.
+CATALOGUE_STEPS = 7
+# So that a few commits fill the log, and some are too large for it.
+LOG_BYTES = 2**18
 
 
 def step_rows(step: int, count: int) -> Float32Matrix:
@@ -50,7 +55,8 @@ class Workload:
         rng = np.random.default_rng(10**6 + self.steps)
         changes: list[Change] = []
         for uid, index in self.indexes.items():
-            changes.append(PutIndex(uid, b"after step %d" % self.steps))
+            if self.steps % CATALOGUE_STEPS == 1:
+                changes.append(PutIndex(uid, b"after step %d" % self.steps))
             index.sequence = self.steps
             held = sorted(index.records)
             free = [slot for slot in range(400) if slot not in index.records]
@@ -81,17 +87,17 @@ class DyingStore(LmdbStore):
     when = "never"
     commits_left = 0
 
-    def _write_rows(self, changes: Sequence[Change]) -> None:
+    def _write_rows(self, every_rows: Iterable[Rows]) -> None:
         self.commits_left -= 1
         if not self.commits_left and self.when == "before-rows":
             os.kill(os.getpid(), signal.SIGKILL)
-        super()._write_rows(changes)
+        super()._write_rows(every_rows)
         if not self.commits_left and self.when == "after-rows":
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(directory: str, first_step: str, when: str = "never", commits: str = "0") -> None:
-    store = DyingStore.open(Path(directory))
+    store = DyingStore.open(Path(directory), log_bytes=LOG_BYTES)
     store.when = when
     store.commits_left = int(commits)
     workload = Workload()

@@ -13,7 +13,7 @@ import pytest
 
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.lmdb_store import LmdbStore
-from storage.crash_workload import DIM, UIDS, Workload, step_rows
+from storage.crash_workload import CATALOGUE_STEPS, DIM, UIDS, Workload, step_rows
 from storage.store_samples import stored_records
 
 _TESTS = Path(__file__).parents[1]
@@ -42,9 +42,11 @@ def run_until_dead(directory: Path, first_step: int, when: str, commits: int) ->
 
 
 def step_in(store: LmdbStore) -> int:
-    """The step whose state a store claims to hold, by its catalogue."""
-    (blob,) = {blob for _, blob in store.indexes()}
-    return int(blob.removeprefix(b"after step "))
+    """The step whose state a store claims to hold, by the sequences of its indexes."""
+    (step,) = {store.load(uid).sequence for uid in UIDS}
+    catalogued = (step - 1) // CATALOGUE_STEPS * CATALOGUE_STEPS + 1
+    assert {blob for _, blob in store.indexes()} == {b"after step %d" % catalogued}
+    return step
 
 
 def assert_holds(store: LmdbStore, workload: Workload) -> None:

@@ -277,8 +277,8 @@ def test_a_newer_format_is_refused_and_left_as_it_is(
     store.commit([puts(uid, [0])])
     store.close()
     files = sorted((tmp_path / "data" / "indexes").rglob("*"))
-    edit(tmp_path / "data", b"meta", b"format", (2).to_bytes(8, "big"))
-    with pytest.raises(StorageError, match=r"has format 2 and this Pyrope knows format 1"):
+    edit(tmp_path / "data", b"meta", b"format", (3).to_bytes(8, "big"))
+    with pytest.raises(StorageError, match=r"has format 3 and this Pyrope knows format 2"):
         LmdbStore.open(tmp_path / "data")
     assert sorted((tmp_path / "data" / "indexes").rglob("*")) == files
     edit(tmp_path / "data", b"meta", b"format", (1).to_bytes(8, "big"))

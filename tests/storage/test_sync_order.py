@@ -40,7 +40,7 @@ class WatchedFile(VectorFile):
 
 @pytest.fixture
 def watched(tmp_path: Path) -> Iterator[tuple[LmdbStore, int, WatchedFile]]:
-    store = LmdbStore.open(tmp_path / "data")
+    store = LmdbStore.open(tmp_path / "data", log_bytes=0)
     uid = store.next_uid()
     store.commit([PutIndex(uid, b"")])
     file = WatchedFile(tmp_path / "vectors.f32", store, uid)

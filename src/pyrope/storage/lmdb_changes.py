@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import lmdb
@@ -14,6 +14,7 @@ from pyrope.storage.codec import (
     record_key,
     row_checksums,
 )
+from pyrope.storage.commit_log import Operation
 from pyrope.storage.store import Change, DropIndex, PutIndex, StorageError, WriteBatch
 
 
@@ -35,6 +36,25 @@ class Databases:
     garbage: lmdb._Database
     records: lmdb._Database
 
+    def logged(self, number: int) -> lmdb._Database:
+        """The database that operations of the commit log call by this number."""
+        return (self.sequences, self.records)[number]
+
+
+_SEQUENCES, _RECORDS = 0, 1
+
+
+def apply_operations(
+    txn: lmdb.Transaction[bytes], databases: Databases, operations: Iterable[Operation]
+) -> None:
+    """Do what a `ChangeWriter` has noted, once more or for the first time."""
+    for operation in operations:
+        database = databases.logged(operation.database)
+        if operation.value is None:
+            txn.delete(operation.key, db=database)
+        else:
+            txn.put(operation.key, operation.value, db=database)
+
 
 class ChangeWriter:
     """Puts the changes of one commit into one transaction.
@@ -42,11 +62,15 @@ class ChangeWriter:
     It refuses a put at a slot that committed state refers to, also where an earlier change of
     this very commit deletes that slot: the row would be overwritten before the commit, and a
     crash in between would leave the old record with the new row.
+
+    Attributes:
+        operations: what `WriteBatch` changes came down to, for the commit log.
     """
 
     def __init__(self, txn: lmdb.Transaction[bytes], databases: Databases) -> None:
         self._txn = txn
         self._databases = databases
+        self.operations: list[Operation] = []
         self._freed: dict[int, set[int]] = {}
         self._new: dict[int, set[int]] = {}
 
@@ -84,9 +108,11 @@ class ChangeWriter:
         freed = self._freed.setdefault(batch.uid, set())
         new = self._new.setdefault(batch.uid, set())
         for slot in batch.deletes:
-            existed = self._txn.delete(record_key(prefix, slot), db=self._databases.records)
-            if existed and slot not in new:
-                freed.add(slot)
+            key = record_key(prefix, slot)
+            if self._txn.delete(key, db=self._databases.records):
+                self.operations.append(Operation(_RECORDS, key, None))
+                if slot not in new:
+                    freed.add(slot)
         for record in batch.amends:
             key = record_key(prefix, record.slot)
             stored = self._txn.get(key, db=self._databases.records)
@@ -95,6 +121,7 @@ class ChangeWriter:
             _, row_checksum = decode_record(key, stored)
             _, value = encode_record(prefix, record, row_checksum)
             self._txn.put(key, value, db=self._databases.records)
+            self.operations.append(Operation(_RECORDS, key, value))
         if batch.vectors is not None:
             slots = {record.slot for record in batch.puts}
             items = [
@@ -107,9 +134,11 @@ class ChangeWriter:
                 _, added = cursor.putmulti(items, overwrite=False)
             if added < len(items) or not freed.isdisjoint(slots):
                 raise StorageError(f"a put to index {batch.uid} names a slot that is in use")
+            self.operations += [Operation(_RECORDS, key, value) for key, value in items]
             new |= slots
         sequence = batch.sequence.to_bytes(8, "big")
         self._txn.put(prefix, sequence, db=self._databases.sequences)
+        self.operations.append(Operation(_SEQUENCES, prefix, sequence))
 
 
 def delete_records(

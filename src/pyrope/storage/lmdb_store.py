@@ -2,18 +2,31 @@
 
 The rule that everything here keeps: *a slot that committed state refers to is never overwritten*.
 An update of a vector goes to a free slot and deletes the old one, so a commit writes rows that
-nobody refers to, makes them durable, and only then commits the records that refer to them:
+nobody refers to, makes them durable, and only then commits the records that refer to them. There
+are two ways of a commit:
 
-    begin transaction, put records -> pwrite rows -> fdatasync vector files -> commit (fsync)
+- *Through the log*, if it is small: its rows and records become an entry of the commit log
+  (`pyrope.storage.commit_log`), durable by one sync. The rows are written to their file, not
+  synced, and the records put into an LMDB transaction that stays open.
+- *A checkpoint*, if it is large, changes the catalogue, or the log is full:
+
+      put records -> pwrite rows -> fdatasync vector files -> commit (two fsyncs)
+
+  which makes all that the log holds durable in its place, and the log begins anew.
 
 Whatever happens in between (kill -9, power loss, full disk) leaves rows that no record names,
-which are free slots. The records are put into the transaction before the rows are written because
-that is where a batch that breaks the rule is found out; they reach the disk with the commit alone.
+which are free slots, and a log whose entries are done again when the store is opened. The records
+are put into the transaction before the rows are written because that is where a batch that breaks
+the rule is found out.
 
 Failures of the disk:
-- pwrite or fdatasync fails: the transaction is aborted. A failed fdatasync may leave pages that
-  the kernel holds for clean though they are not on disk. Nothing refers to their new rows, and a
-  later commit that wants those slots writes them again before its own fdatasync.
+- pwrite or fdatasync of a vector file fails: the transaction is aborted. A failed fdatasync may
+  leave pages that the kernel holds for clean though they are not on disk. Nothing refers to their
+  new rows, and a later commit that wants those slots writes them again before its own fdatasync;
+  rows that the log holds are written again before the next one.
+- The log cannot be written: the commit becomes a checkpoint, and so does every later one until one
+  of them has succeeded. Nobody knows what a failed sync has left in the log; that checkpoint makes
+  it count for nothing.
 - LMDB cannot write pages (full disk, which it reports as an input/output error where a write was
   cut short): the transaction is aborted, the next one starts from the last commit.
 - LMDB cannot write its meta page: it marks the environment as broken and refuses every later
@@ -29,8 +42,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -39,13 +52,21 @@ import numpy as np
 
 from pyrope.errors import MisconfError
 from pyrope.storage.codec import decode_columns, index_prefix
+from pyrope.storage.commit_log import CommitLog, Entry, Rows
 from pyrope.storage.data_dir import lock_directory, make_directory, sync_directory
-from pyrope.storage.lmdb_changes import ChangeWriter, Databases, delete_records
+from pyrope.storage.lmdb_changes import (
+    ChangeWriter,
+    Databases,
+    apply_operations,
+    delete_records,
+)
 from pyrope.storage.store import Change, DropIndex, RecordColumns, StorageError, WriteBatch
 from pyrope.storage.vector_file import VectorFile
 
-FORMAT = 1
+FORMAT = 2
 """Version of the directory's layout; see docs/storage.md."""
+
+_FORMAT_WITHOUT_LOG = 1
 
 _INITIAL_MAP_BYTES = 256 * 2**20
 """Address space, not disk; doubled whenever it is full."""
@@ -53,7 +74,15 @@ _INITIAL_MAP_BYTES = 256 * 2**20
 _UIDS_AT_ONCE = 64
 """uids reserved by one durable write; those not given out before a restart are skipped."""
 
+LOG_BYTES = 4 * 2**20
+"""Of the commit log, from which on what it holds is moved to its place: 10 to 50 ms of work."""
+
+_LARGE_SHARE = 1 / 16
+"""Of that, what a commit may have to go through the log: a larger one gains little, and would be
+written twice."""
+
 _FORMAT_KEY = b"format"
+_GENERATION_KEY = b"log_generation"
 _NEXT_UID_KEY = b"next_uid"
 
 
@@ -64,21 +93,33 @@ class LmdbStore:
         data_dir: exists.
         lock: descriptor that holds the directory's lock; owned from here on.
         env: owned from here on.
+        log_bytes: size of the commit log; 0: every commit is a checkpoint.
 
     Raises:
         StorageError, OSError, lmdb.Error: as `open` tells; everything is closed then.
     """
 
-    def __init__(self, data_dir: Path, lock: int, env: lmdb.Environment) -> None:
+    def __init__(
+        self, data_dir: Path, lock: int, env: lmdb.Environment, log_bytes: int = LOG_BYTES
+    ) -> None:
         self._data_dir = data_dir
         self._indexes_dir = data_dir / "indexes"
         self._lock = lock
         self._env = env
         self._files: dict[int, VectorFile] = {}
         self._uids = range(0)
+        self._log_bytes = log_bytes
+        self._log: CommitLog | None = None
+        # What the log holds and LMDB does not; and the transaction that it has been put into.
+        self._pending: list[Entry] = []
+        self._txn: lmdb.Transaction[bytes] | None = None
+        self._unsynced: dict[int, VectorFile] = {}
+        self._rewrite = False
         try:
             self._databases = self._open_databases()
             make_directory(self._indexes_dir)
+            self._log = self._open_log()
+            self._recover()
             self._remove_orphans()
             self._garbage_left = self._first_garbage() is not None
             sync_directory(data_dir)
@@ -87,11 +128,14 @@ class LmdbStore:
             raise
 
     @classmethod
-    def open(cls, data_dir: Path, *, map_bytes: int = _INITIAL_MAP_BYTES) -> Self:
+    def open(
+        cls, data_dir: Path, *, map_bytes: int = _INITIAL_MAP_BYTES, log_bytes: int = LOG_BYTES
+    ) -> Self:
         """Open the store in a directory, which is made (mode 0700) where it does not exist.
 
         Args:
             map_bytes: initial size of LMDB's map, which grows by itself.
+            log_bytes: size of the commit log; 0: every commit is a checkpoint.
 
         Raises:
             StorageError: the directory cannot be used, another server has it open, or it was
@@ -105,21 +149,22 @@ class LmdbStore:
             except BaseException:
                 os.close(lock)
                 raise
-            return cls(data_dir, lock, env)
+            return cls(data_dir, lock, env, log_bytes)
         except (OSError, lmdb.Error) as error:
             raise StorageError(f"the data directory {data_dir} cannot be used: {error}") from error
 
     # -- reading ----------------------------------------------------------------------------------
 
     def indexes(self) -> list[tuple[int, bytes]]:
-        with _reading(), self._env.begin(db=self._databases.catalogue) as txn:
-            return [(int.from_bytes(key, "big"), blob) for key, blob in txn.cursor()]
+        with self._reading() as txn:
+            cursor = txn.cursor(db=self._databases.catalogue)
+            return [(int.from_bytes(key, "big"), blob) for key, blob in cursor]
 
     def load(self, uid: int) -> RecordColumns:
         prefix = index_prefix(uid)
         keys: list[bytes] = []
         values: list[bytes] = []
-        with _reading(), self._env.begin() as txn:
+        with self._reading() as txn:
             sequence = txn.get(prefix, b"", db=self._databases.sequences)
             cursor = txn.cursor(db=self._databases.records)
             if cursor.set_range(prefix):
@@ -168,12 +213,11 @@ class LmdbStore:
         return uid
 
     def commit(self, changes: Sequence[Change]) -> None:
-        def write(txn: lmdb.Transaction[bytes]) -> None:
-            ChangeWriter(txn, self._databases).apply(changes)
-            self._write_rows(changes)
-
         with _refusing():
-            self._transact(write)
+            if not (self._fits_the_log(changes) and self._commit_to_log(changes)):
+                self._checkpoint(
+                    lambda txn: self._write(changes, ChangeWriter(txn, self._databases))
+                )
         for change in changes:
             if isinstance(change, DropIndex):
                 self._garbage_left = True
@@ -199,9 +243,17 @@ class LmdbStore:
                 if delete_records(txn, self._databases.records, prefix, limit) < limit:
                     txn.delete(prefix, db=self._databases.garbage)
 
-            self._transact(write)
+            self._checkpoint(write)
 
     def close(self) -> None:
+        # What cannot be moved to its place now is there at the next opening.
+        with suppress(MisconfError, StorageError):
+            if self._pending:
+                with _refusing():
+                    self._checkpoint()
+        self._abort()
+        if self._log is not None:
+            self._log.close()
         for file in self._files.values():
             file.close()
         self._files.clear()
@@ -210,37 +262,156 @@ class LmdbStore:
             os.close(self._lock)
             self._lock = -1
 
+    # -- the log ----------------------------------------------------------------------------------
+
+    def _fits_the_log(self, changes: Sequence[Change]) -> bool:
+        return (
+            self._log is not None
+            and not self._log.failed
+            and all(isinstance(change, WriteBatch) for change in changes)
+            and sum(change.nbytes for change in changes) <= _LARGE_SHARE * self._log_bytes
+        )
+
+    def _commit_to_log(self, changes: Sequence[Change]) -> bool:
+        """Whether the changes are durable now; if not, nothing of them was kept."""
+        assert self._log is not None  # noqa: S101 - it is there once the store is open
+        try:
+            writer = self._put(changes)
+            entry = Entry(writer.operations, _rows_of(changes))
+            self._log.append(entry)
+        except BaseException as error:
+            # The transaction holds a part of what was refused: it is made anew when needed.
+            self._abort()
+            if not self._log.failed or not isinstance(error, OSError):
+                raise
+            return False
+        self._pending.append(entry)
+        if self._log.nbytes >= self._log_bytes:
+            # The commit is durable whatever becomes of this; the next one tries again.
+            with suppress(OSError, lmdb.Error):
+                self._checkpoint()
+        return True
+
+    def _put(self, changes: Sequence[Change]) -> ChangeWriter:
+        while True:
+            writer = ChangeWriter(self._transaction(), self._databases)
+            try:
+                self._write(changes, writer)
+            except lmdb.MapFullError:
+                self._enlarge_map()
+            else:
+                return writer
+
+    def _abort(self) -> None:
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+
+    def _transaction(self) -> lmdb.Transaction[bytes]:
+        """The open transaction, which holds what the log holds."""
+        while self._txn is None:
+            txn = self._env.begin(write=True)
+            try:
+                for entry in self._pending:
+                    apply_operations(txn, self._databases, entry.operations)
+            except lmdb.MapFullError:
+                txn.abort()
+                self._enlarge_map()
+            except BaseException:
+                txn.abort()
+                raise
+            else:
+                self._txn = txn
+        return self._txn
+
+    def _enlarge_map(self) -> None:
+        """Double LMDB's map. No transaction may be open for that; what was in it is put anew."""
+        self._abort()
+        self._env.set_mapsize(2 * self._env.info()["map_size"])
+
+    def _checkpoint(self, write: Callable[[lmdb.Transaction[bytes]], None] | None = None) -> None:
+        """Make what the log holds, and what `write` adds, durable in its place."""
+        generation = 1 if self._log is None else self._log.generation + 1
+        while True:
+            txn, self._txn = self._transaction(), None
+            try:
+                with txn:
+                    if write is not None:
+                        write(txn)
+                    self._sync_rows()
+                    _put_number(txn, self._databases.meta, _GENERATION_KEY, generation)
+                break
+            except lmdb.MapFullError:
+                self._enlarge_map()
+        self._pending.clear()
+        if self._log is not None:
+            self._log.restart(generation)
+
+    def _open_log(self) -> CommitLog:
+        with self._env.begin(db=self._databases.meta) as txn:
+            generation = int.from_bytes(txn.get(_GENERATION_KEY, b"\x01"), "big")
+        return CommitLog(self._data_dir / "commits.log", generation)
+
+    def _recover(self) -> None:
+        """Take up what the log holds and LMDB does not; its rows may never have been synced."""
+        assert self._log is not None  # noqa: S101 - it has just been opened
+        self._pending = list(self._log.entries())
+        for entry in self._pending:
+            self._write_rows(entry.rows)
+
+    @contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction[bytes]]:
+        """A transaction that sees everything which has been committed, to read from."""
+        try:
+            if self._pending:
+                yield self._transaction()
+            else:
+                with self._env.begin() as txn:
+                    yield txn
+        except lmdb.Error as error:
+            raise StorageError(f"the store cannot be read: {error}") from error
+
     # -- inside -----------------------------------------------------------------------------------
 
     def _transact(self, write: Callable[[lmdb.Transaction[bytes]], None]) -> None:
-        """Run `write` in a transaction and commit it; again with a larger map where it is full."""
+        """Run `write` in a transaction of its own, before there is a log."""
         while True:
             try:
                 with self._env.begin(write=True) as txn:
                     write(txn)
                 return
             except lmdb.MapFullError:
-                # No transaction is open now, as set_mapsize demands: every call to the store
-                # comes from one thread, and no reader outlives its call.
-                self._env.set_mapsize(2 * self._env.info()["map_size"])
+                self._enlarge_map()
 
-    def _write_rows(self, changes: Sequence[Change]) -> None:
-        touched: dict[int, VectorFile] = {}
-        for change in changes:
-            if isinstance(change, WriteBatch) and change.vectors is not None:
-                file = self.vectors(change.uid, change.vectors.shape[1])
-                slots = np.array([record.slot for record in change.puts], np.int64)
-                file.write(slots, change.vectors)
-                touched[change.uid] = file
-        for file in touched.values():
+    def _write(self, changes: Sequence[Change], writer: ChangeWriter) -> None:
+        """Records into the writer's transaction, rows into their files."""
+        writer.apply(changes)
+        self._write_rows(_rows_of(changes))
+
+    def _write_rows(self, every_rows: Iterable[Rows]) -> None:
+        for rows in every_rows:
+            file = self.vectors(rows.uid, rows.vectors.shape[1])
+            self._unsynced[rows.uid] = file
+            file.write(rows.slots, rows.vectors)
+
+    def _sync_rows(self) -> None:
+        """Make the rows of the files durable, those that the log holds included."""
+        if self._rewrite:
+            # After a sync that failed, the kernel may hold rows for clean that are not on disk.
+            for entry in self._pending:
+                self._write_rows(entry.rows)
+        self._rewrite = True
+        for file in self._unsynced.values():
             file.sync()
+        self._rewrite = False
+        self._unsynced.clear()
 
     def _reserve_uids(self) -> range:
         meta = self._databases.meta
         with self._env.begin() as txn:
             start = int.from_bytes(txn.get(_NEXT_UID_KEY, b"\x01", db=meta), "big")
         uids = range(start, start + _UIDS_AT_ONCE)
-        self._transact(lambda txn: _put_number(txn, meta, _NEXT_UID_KEY, uids.stop))
+        self._checkpoint(lambda txn: _put_number(txn, meta, _NEXT_UID_KEY, uids.stop))
         return uids
 
     def _first_garbage(self) -> bytes | None:
@@ -271,7 +442,7 @@ class LmdbStore:
         def write(txn: lmdb.Transaction[bytes]) -> None:
             meta = self._env.open_db(b"meta", txn=txn)
             stored = txn.get(_FORMAT_KEY, db=meta)
-            if stored is None:
+            if stored is None or int.from_bytes(stored, "big") == _FORMAT_WITHOUT_LOG:
                 _put_number(txn, meta, _FORMAT_KEY, FORMAT)
             elif int.from_bytes(stored, "big") != FORMAT:
                 raise StorageError(
@@ -297,6 +468,16 @@ class LmdbStore:
                 shutil.rmtree(directory)
 
 
+def _rows_of(changes: Sequence[Change]) -> list[Rows]:
+    return [
+        Rows(
+            change.uid, np.array([record.slot for record in change.puts], np.int64), change.vectors
+        )
+        for change in changes
+        if isinstance(change, WriteBatch) and change.vectors is not None
+    ]
+
+
 def _open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
     # meminit: pages need no zeroing before they are filled, as no one reads their slack.
     return lmdb.Environment(
@@ -308,14 +489,6 @@ def _put_number(
     txn: lmdb.Transaction[bytes], database: lmdb._Database, key: bytes, number: int
 ) -> None:
     txn.put(key, number.to_bytes(8, "big"), db=database)
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except lmdb.Error as error:
-        raise StorageError(f"the store cannot be read: {error}") from error
 
 
 @contextmanager
