@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Protocol
 
 import numpy as np
@@ -35,7 +36,10 @@ _log = get_logger(__name__)
 
 # While nobody searches an index, its slices may be this much longer.
 _UNDISTURBED = 10
-_LARGEST_SLICE = 4096
+_FIRST_SLICE, _SMALLEST_SLICE, _LARGEST_SLICE = 16, 8, 4096
+# How a slice grows while it keeps to its time, and shrinks when it does not. Its cost is not taken
+# for proportional to its size: the first vector of a slice takes as long as the next five.
+_GROWTH, _SHRINKAGE = 1.1, 0.85
 # Vectors put into a tail that is built aside between two looks at who else needs the threads.
 _PIECE, _DISTURBED_PIECE = 1024, 64
 # Tombstones that are not worth a rebuild, whatever their share.
@@ -133,7 +137,8 @@ class Merger:
         self._failed = False
         self._considered = 0
         self._changes_when_built = 0
-        self._seconds_per_vector = 1e-3
+        # Vectors of the next slice, while the index is in use and while it is not.
+        self._sizes = {True: _FIRST_SLICE, False: _FIRST_SLICE}
 
     @property
     def running(self) -> bool:
@@ -279,10 +284,9 @@ class Merger:
 
     async def _merge_slice(self) -> None:
         index, clock = self._index, self._services.clock
-        seconds = self._services.options.slice_seconds
-        if not index.in_use:
-            seconds *= _UNDISTURBED
-        count = max(1, min(int(seconds / self._seconds_per_vector), _LARGEST_SLICE))
+        in_use = index.in_use
+        seconds = self._services.options.slice_seconds * (1 if in_use else _UNDISTURBED)
+        count = self._sizes[in_use]
         await index.gate.enter_exclusive()
         try:
             if self._leaving():
@@ -298,8 +302,9 @@ class Merger:
         finally:
             index.gate.leave_exclusive()
         self._waiting = max(self._waiting - merged, 0)
-        if merged:
-            self._seconds_per_vector += 0.2 * (took / merged - self._seconds_per_vector)
+        if merged == count:
+            size = ceil(count * (_GROWTH if took <= seconds else _SHRINKAGE))
+            self._sizes[in_use] = min(max(size, _SMALLEST_SLICE), _LARGEST_SLICE)
 
     def _merge(self, count: int) -> int:
         """In a thread, with the index to itself."""
