@@ -14,7 +14,8 @@ from pyrope.errors import MisconfError
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.commit_log import CommitLog, Entry, Operation, Rows
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import PutIndex, WriteBatch
+from pyrope.storage.store import PutIndex, StorageError, WriteBatch
+from pyrope.storage.vector_file import VectorFile
 from storage.store_samples import DIM, puts, record, rows, stored_records
 
 OPERATIONS = st.builds(
@@ -219,3 +220,26 @@ def test_a_disk_that_refuses_log_and_checkpoint_refuses_the_write_alone(
     store.commit([puts(uid, [1])])
     assert sorted(stored_records(store, uid)) == [0, 1]
     assert record(0).id in {r.id for r in stored_records(store, uid).values()}
+
+
+def test_a_recovery_that_fails_half_way_loses_nothing(
+    store: LmdbStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = made(store)
+    store.commit([puts(uid, [0])])
+    store.commit([puts(uid, [1])])
+    abandon(store)
+    path = tmp_path / "data" / "indexes" / str(uid) / "vectors.f32"
+    path.write_bytes(bytes(path.stat().st_size))
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(VectorFile, "write", fail)
+        with pytest.raises(StorageError, match="No space left"):
+            LmdbStore.open(tmp_path / "data")
+    again = LmdbStore.open(tmp_path / "data")
+    assert sorted(stored_records(again, uid)) == [0, 1]
+    assert np.array_equal(again.vectors(uid, DIM).view()[:2], rows([0, 1]))
+    again.close()

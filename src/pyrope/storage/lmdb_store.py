@@ -356,8 +356,11 @@ class LmdbStore:
         """Take up what the log holds and LMDB does not; its rows may never have been synced."""
         assert self._log is not None  # noqa: S101 - it has just been opened
         self._pending = list(self._log.entries())
+        # Should this fail, no checkpoint may pass over the rows that are missing then.
+        self._rewrite = bool(self._pending)
         for entry in self._pending:
             self._write_rows(entry.rows)
+        self._rewrite = False
 
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction[bytes]]:
