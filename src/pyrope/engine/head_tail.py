@@ -28,6 +28,7 @@ from pyrope.engine.base import (
 from pyrope.engine.exact import ExactScan
 from pyrope.engine.head import Head
 from pyrope.engine.normalise import row_norms
+from pyrope.engine.query_counters import QueryCounters
 from pyrope.engine.rerank import Reranker
 from pyrope.engine.slot_table import SlotTable
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
@@ -65,11 +66,10 @@ class HeadTailIndex:
         self._scan = ExactScan(metric, dim, source, self._table)
         self._reranker = Reranker(metric, source, self._table, self._scan)
         self._head = Head(metric, source)
-        self._lock = threading.Lock()
+        self._counters = QueryCounters()
         # Held while table or head change: `append` comes from one thread while a merge, a delete
         # or `install`, which have the index to themselves otherwise, run in another.
         self._head_changes = threading.Lock()
-        self._scan_queries = 0
         self._past = EngineStatistics()
 
     def __len__(self) -> int:
@@ -104,8 +104,7 @@ class HeadTailIndex:
 
     def statistics(self) -> EngineStatistics:
         now = EngineStatistics() if self.tail is None else self.tail.statistics()
-        mine = EngineStatistics(scan_queries_total=self._scan_queries)
-        return self._past + now + mine
+        return self._past + now + self._counters.read()
 
     # -- searching --------------------------------------------------------------------------------
 
@@ -117,7 +116,7 @@ class HeadTailIndex:
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
     ) -> Neighbours:
-        self._count_scans(len(queries))
+        self._counters.add(scan=len(queries))
         return self._scan.search(queries, k, allowed)
 
     def search(
@@ -125,7 +124,7 @@ class HeadTailIndex:
     ) -> Neighbours:
         tail = self.tail
         if tail is None or not len(tail):
-            self._count_scans(len(queries))
+            self._counters.add(scan=len(queries))
             return self._scan.search(queries, k, allowed, limit=options.max_scans)
         if not len(self._head) or not len(queries):
             return tail.search(queries, k, options, allowed)
@@ -224,10 +223,6 @@ class HeadTailIndex:
         found = self._scan.search(queries, k, mask, limit=limit)
         there = np.nonzero(found.slots >= 0)
         return there[0], found.slots[there], found.scores[there]
-
-    def _count_scans(self, queries: int) -> None:
-        with self._lock:
-            self._scan_queries += queries
 
     # -- writing ----------------------------------------------------------------------------------
 

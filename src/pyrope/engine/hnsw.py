@@ -28,7 +28,6 @@ What hnswlib leaves to its callers, and what is done about it here:
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -59,6 +58,7 @@ from pyrope.engine.forked import check_size, write_forked
 from pyrope.engine.hnsw_file import read_head
 from pyrope.engine.nodes import Nodes
 from pyrope.engine.normalise import row_norms, unit_rows
+from pyrope.engine.query_counters import QueryCounters
 from pyrope.engine.slot_table import SlotTable, grown
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
@@ -147,9 +147,7 @@ class HnswIndex:
         self._scan = ExactScan(metric, dim, source, self._table)
         self._nodes = Nodes()
         self._graph: hnswlib.Index | None = None
-        self._lock = threading.Lock()
-        self._graph_queries = self._scan_queries = 0
-        self._widened_queries = self._fallback_queries = 0
+        self._counters = QueryCounters()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -159,9 +157,7 @@ class HnswIndex:
         return self._nodes.known_count - self._nodes.standing_count
 
     def statistics(self) -> EngineStatistics:
-        return EngineStatistics(
-            self._graph_queries, self._scan_queries, self._widened_queries, self._fallback_queries
-        )
+        return self._counters.read()
 
     @property
     def live(self) -> Mask:
@@ -202,7 +198,7 @@ class HnswIndex:
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
     ) -> Neighbours:
-        self._count(scan=len(queries))
+        self._counters.add(scan=len(queries))
         return self._scan.search(queries, k, allowed)
 
     def search(
@@ -256,7 +252,7 @@ class HnswIndex:
             labels, distances, reached = self._beams(graph, pending, beam)
             usual = some.everything and not nodes.guests and width <= beam
             if found is None and usual and reached.all():
-                self._count(graph=len(queries))
+                self._counters.add(graph=len(queries))
                 left = left[:0]
                 scores = self._scores(distances[:, :width])
                 found = Neighbours(np.ascontiguousarray(labels[:, :width]), scores)
@@ -268,15 +264,15 @@ class HnswIndex:
             fill = enough if budget == inf else reached
             self._fill(found, left[fill], labels[fill], distances[fill], keep[fill])
             self._fill_members(found, left[fill], some.part)
-            self._count(graph=int(enough.sum()))
+            self._counters.add(graph=int(enough.sum()))
             left, budget = left[~enough], budget - beam_distances(beam, self._m, nodes.known_count)
             if not reached.all():
-                self._count(fallback=len(left))
+                self._counters.add(fallback=len(left))
                 break
-            self._count(widened=len(left))
+            self._counters.add(widened=len(left))
             tried, beam = beam, min(beam * WIDEN, nodes.known_count)
         if found is None:
-            self._count(scan=len(queries))
+            self._counters.add(scan=len(queries))
             return self._scan.search(queries, width, some.allowed, limit=max_scans)
         if len(left):
             self._scan_rest(found, queries, left, some, budget)
@@ -306,7 +302,7 @@ class HnswIndex:
     ) -> None:
         """Scan for those that the graph gave too few; if not all rows, for those it gave none."""
         lost = left if budget >= some.matches else left[found.slots[left, 0] < 0]
-        self._count(graph=len(left) - len(lost), scan=len(lost))
+        self._counters.add(graph=len(left) - len(lost), scan=len(lost))
         limit = int(min(max(budget, 0), some.matches))
         scanned = self._scan.search(queries[lost], some.width, some.allowed, limit=limit)
         found.slots[lost], found.scores[lost] = scanned.slots, scanned.scores
@@ -339,7 +335,7 @@ class HnswIndex:
             if _UNREACHABLE not in str(error):
                 raise
             return None
-        self._count(graph=len(queries))
+        self._counters.add(graph=len(queries))
         distances = distances[:, :width]
         if norms is None:
             scores = self._scores(distances)
@@ -415,13 +411,6 @@ class HnswIndex:
         order = np.lexsort((found.slots, -found.scores), axis=1)
         found.slots[:] = np.take_along_axis(found.slots, order, axis=1)
         found.scores[:] = np.take_along_axis(found.scores, order, axis=1)
-
-    def _count(self, *, graph: int = 0, scan: int = 0, widened: int = 0, fallback: int = 0) -> None:
-        with self._lock:
-            self._graph_queries += graph
-            self._scan_queries += scan
-            self._widened_queries += widened
-            self._fallback_queries += fallback
 
     # -- writing ----------------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ from pyrope.engine.faiss_file import Arrays, read_file, write_file
 from pyrope.engine.forked import write_forked
 from pyrope.engine.normalise import row_norms
 from pyrope.engine.positions import Positions
+from pyrope.engine.query_counters import QueryCounters
 from pyrope.engine.rerank import Reranker
 from pyrope.engine.slot_table import SlotTable
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
@@ -163,10 +164,8 @@ class HnswSq8Index:
         self._positions = Positions()
         self._digests = DigestTable()
         self._graph: CodeGraph | None = None
-        self._lock = threading.Lock()
+        self._counters = QueryCounters()
         self._inserting = threading.Lock()
-        self._graph_queries = self._scan_queries = 0
-        self._widened_queries = self._fallback_queries = 0
 
     def __len__(self) -> int:
         return len(self._table)
@@ -189,9 +188,7 @@ class HnswSq8Index:
         return self._scale.worn
 
     def statistics(self) -> EngineStatistics:
-        return EngineStatistics(
-            self._graph_queries, self._scan_queries, self._widened_queries, self._fallback_queries
-        )
+        return self._counters.read()
 
     @property
     def memory_bytes(self) -> int:
@@ -203,7 +200,7 @@ class HnswSq8Index:
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
     ) -> Neighbours:
-        self._count(scan=len(queries))
+        self._counters.add(scan=len(queries))
         return self._scan.search(queries, k, allowed)
 
     def search(
@@ -251,7 +248,7 @@ class HnswSq8Index:
         found = graph.search(prepared, ranked, beam)
         if found[:, -1].min() < 0:
             return None
-        self._count(graph=len(queries))
+        self._counters.add(graph=len(queries))
         return self._reranker.best(queries, positions.members(found, None, width), width)
 
     def _search_widening(
@@ -275,7 +272,7 @@ class HnswSq8Index:
         beam = self._beam_within(first_beam(ef, ranked, some.matching, nodes), budget - ranked)
         last = 0
         while len(left) and not self._scan_pays(some, beam, budget, len(left)):
-            self._count(widened=len(left) if last else 0)
+            self._counters.add(widened=len(left) if last else 0)
             kept = min(ranked, beam)
             positions = graph.search(prepared[left], kept if some.sieve is None else beam, beam)
             exhausted = bool(positions[:, -1].min() < 0)
@@ -289,16 +286,16 @@ class HnswSq8Index:
             found.slots[left, : best.slots.shape[1]] = best.slots
             found.scores[left, : best.slots.shape[1]] = best.scores
             few = (positions >= 0).sum(axis=1) < min(some.wanted, kept)
-            self._count(graph=len(left) - int(np.count_nonzero(few)))
+            self._counters.add(graph=len(left) - int(np.count_nonzero(few)))
             left, last = left[few], beam
             beam = self._beam_within(min(beam * WIDEN, nodes), budget - ranked)
             if exhausted or beam <= last:
-                self._count(fallback=len(left))
+                self._counters.add(fallback=len(left))
                 break
         if last and budget < some.matches:
             # The few rows that could be scanned would not make up for what a beam has found.
             lost = left[found.slots[left, 0] < 0]
-            self._count(graph=len(left) - len(lost))
+            self._counters.add(graph=len(left) - len(lost))
             left = lost
         self._scan_into(found, queries, left, some, budget)
         return found
@@ -333,17 +330,10 @@ class HnswSq8Index:
         """Answer the queries of these numbers by a scan of as many rows as the budget allows."""
         if not len(rows):
             return
-        self._count(scan=len(rows))
+        self._counters.add(scan=len(rows))
         limit = int(min(max(budget, 0), some.matches))
         scanned = self._scan.search(queries[rows], some.width, some.allowed, limit=limit)
         found.slots[rows], found.scores[rows] = scanned.slots, scanned.scores
-
-    def _count(self, *, graph: int = 0, scan: int = 0, widened: int = 0, fallback: int = 0) -> None:
-        with self._lock:
-            self._graph_queries += graph
-            self._scan_queries += scan
-            self._widened_queries += widened
-            self._fallback_queries += fallback
 
     # -- writing ----------------------------------------------------------------------------------
 

@@ -18,7 +18,6 @@ A search visits the lists whose centroids are nearest to the query. What that le
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from math import ceil
 from typing import Any
@@ -48,6 +47,7 @@ from pyrope.engine.ivf_training import (
 from pyrope.engine.list_search import Aim, ListSearch
 from pyrope.engine.normalise import row_norms, unit_rows
 from pyrope.engine.probing import first_probes
+from pyrope.engine.query_counters import QueryCounters
 from pyrope.engine.rerank import Reranker
 from pyrope.engine.selectors import selector_of
 from pyrope.engine.slot_table import SlotTable
@@ -121,8 +121,7 @@ class IvfIndex:
         self._unevenness = 0.0
         # Of the live slots, until one comes or goes.
         self._selector: Any = None
-        self._lock = threading.Lock()
-        self._statistics = EngineStatistics()
+        self._counters = QueryCounters()
 
     def __len__(self) -> int:
         return len(self._table)
@@ -140,7 +139,7 @@ class IvfIndex:
         return self._table.nbytes + (0 if self._lists is None else self._lists.nbytes)
 
     def statistics(self) -> EngineStatistics:
-        return self._statistics
+        return self._counters.read()
 
     # -- training ---------------------------------------------------------------------------------
 
@@ -178,7 +177,7 @@ class IvfIndex:
     def search_exact(
         self, queries: Float32Matrix, k: int, allowed: Mask | None = None
     ) -> Neighbours:
-        self._count(EngineStatistics(scan_queries_total=len(queries)))
+        self._counters.add(scan=len(queries))
         return self._scan.search(queries, k, allowed)
 
     def search(
@@ -191,7 +190,7 @@ class IvfIndex:
         if lists is None or width == 0 or len(queries) == 0:
             return Neighbours.nothing(len(queries), width)
         if most is not None and most <= lists.nlist:
-            self._count(EngineStatistics(scan_queries_total=len(queries)))
+            self._counters.add(scan=len(queries))
             return self._scan.search(queries, width, allowed, limit=most)
         nprobe = self._probes_of(lists, options.nprobe)
         aim = Aim(
@@ -208,13 +207,11 @@ class IvfIndex:
             return self.search_exact(queries, width, allowed)
         scans = list(search.scans(search.run(probes)))
         scanned_count = sum(len(rows) for rows, _ in scans)
-        self._count(
-            EngineStatistics(
-                graph_queries_total=len(queries) - scanned_count,
-                scan_queries_total=scanned_count,
-                widened_queries_total=search.widened,
-                fallback_queries_total=scanned_count,
-            )
+        self._counters.add(
+            graph=len(queries) - scanned_count,
+            scan=scanned_count,
+            widened=search.widened,
+            fallback=scanned_count,
         )
         found = search.found
         for rows, limit in scans:
@@ -242,10 +239,6 @@ class IvfIndex:
         squares = np.einsum("ij,ij->i", queries, queries)
         ordinary = ((squares > _ORDINARY[0]) & (squares < _ORDINARY[1])).all()
         return queries if ordinary else unit_rows(queries)
-
-    def _count(self, more: EngineStatistics) -> None:
-        with self._lock:
-            self._statistics += more
 
     # -- writing ----------------------------------------------------------------------------------
 
