@@ -3,7 +3,8 @@
 As a program: ``python -m storage.crash_workload DIRECTORY FIRST_STEP`` commits one step after the
 other, and writes each step's number to standard output once its commit has returned. With
 ``before-rows`` or ``after-rows`` and a number behind that, it kills itself in that commit, before
-or after the rows are written.
+or after the rows are written. With ``in-recovery`` and a number, it kills itself when it has
+written or synced rows so many times, those of its opening included.
 """
 
 from __future__ import annotations
@@ -92,14 +93,23 @@ class DyingStore(LmdbStore):
         if not self.commits_left and self.when == "before-rows":
             os.kill(os.getpid(), signal.SIGKILL)
         super()._write_rows(every_rows)
-        if not self.commits_left and self.when == "after-rows":
+        if not self.commits_left and self.when in ("after-rows", "in-recovery"):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _sync_rows(self) -> None:
+        super()._sync_rows()
+        if self.when == "in-recovery":
+            self.commits_left -= 1
+            if not self.commits_left:
+                os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main(directory: str, first_step: str, when: str = "never", commits: str = "0") -> None:
+    if when == "in-recovery":
+        DyingStore.when, DyingStore.commits_left = when, int(commits)
     store = DyingStore.open(Path(directory), log_bytes=LOG_BYTES)
-    store.when = when
-    store.commits_left = int(commits)
+    if when != "in-recovery":
+        store.when, store.commits_left = when, int(commits)
     workload = Workload()
     while workload.steps < int(first_step):
         workload.next_changes()

@@ -89,3 +89,18 @@ def test_a_commit_that_ends_between_its_rows_and_its_records_never_was(
         assert step_in(store) == acknowledged
         assert_holds(store, workload)
         store.close()
+
+
+def test_a_recovery_that_is_killed_is_done_again(tmp_path: Path) -> None:
+    workload = Workload()
+    for _ in range(3):
+        # Between two changes of the catalogue, so that the log is not empty.
+        acknowledged = run_until_dead(tmp_path, workload.steps, "before-rows", 4)
+        for writes in (1, 2):
+            assert run_until_dead(tmp_path, acknowledged, "in-recovery", writes) == acknowledged
+        store = LmdbStore.open(tmp_path)
+        assert step_in(store) == acknowledged
+        while workload.steps < acknowledged:
+            workload.next_changes()
+        assert_holds(store, workload)
+        store.close()

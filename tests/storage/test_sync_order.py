@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from pyrope.errors import MisconfError
+from pyrope.storage import data_dir, lmdb_store
+from pyrope.storage.data_dir import make_directory
 from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.store import PutIndex, WriteBatch
 from pyrope.storage.vector_file import VectorFile
@@ -79,3 +81,34 @@ def test_rows_whose_sync_failed_are_refused_and_written_again_by_the_next_try(
     store.commit([puts(uid, [1])])
     assert file.log == [("write", [0]), ("sync", [0])] * 2
     assert np.array_equal(file.view()[:2], rows([0, 1]))
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Directories that were made durable, in order."""
+    seen: list[Path] = []
+    for module in (data_dir, lmdb_store):
+        monkeypatch.setattr(module, "sync_directory", seen.append)
+    return seen
+
+
+def test_every_directory_that_had_to_be_made_is_made_durable(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    make_directory(tmp_path / "a" / "b" / "c")
+    assert sorted(synced) == [tmp_path, tmp_path / "a", tmp_path / "a" / "b"]
+
+
+def test_names_that_a_killed_server_may_not_have_made_durable_are_before_rows_go_there(
+    tmp_path: Path, synced: list[Path]
+) -> None:
+    store = LmdbStore.open(tmp_path)
+    uid = store.next_uid()
+    store.commit([PutIndex(uid, b"")])
+    directory = tmp_path / "indexes" / str(uid)
+    directory.mkdir()
+    (directory / "vectors.f32").touch()
+    synced.clear()
+    store.vectors(uid, DIM)
+    assert set(synced) == {directory, directory.parent}
+    store.close()

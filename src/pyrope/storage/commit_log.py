@@ -7,9 +7,15 @@ ever reaches the files): entries say which keys get which values and which slots
 doing them twice does no harm.
 
 One file, written from its start again after every checkpoint, so that it keeps its blocks: a sync
-that changes no file size is a single write. Which entries count is told by their *generation*,
-which the store keeps: a checkpoint that makes the entries of one generation durable elsewhere
-counts it up in the same transaction.
+that changes no file size is a single write. Which entries count is told by their *generation*, a
+random number which the store keeps: a checkpoint that makes the entries of one generation durable
+elsewhere draws another in the same transaction. It is random because the file is full of bytes
+that clients chose, some of them where the entries of this generation end: nobody outside can make
+them look like its next entry.
+
+An entry is written when the one before it is durable. So the last one may be found half written
+after a crash, and never was acknowledged then; but one that cannot be read though others follow
+it has been damaged.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,15 +31,16 @@ from typing import NamedTuple
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
+from pyrope.storage.store import StorageError
 from pyrope.types import Float32Matrix, Slots
 
 # Checksum, length of what follows, generation, number of the entry within it.
 _HEADER = struct.Struct("<Q I Q Q")
+_LENGTH_AT, _GENERATION_AT = 8, 12
 _COUNTS = struct.Struct("<2I")
 _OPERATION = struct.Struct("<B H I")
 _ROWS = struct.Struct("<Q 2I")
 _DELETED = 2**32 - 1
-_LARGEST_ENTRY = 2**30
 _PREALLOCATED_BYTES = 2**20
 
 
@@ -78,6 +86,7 @@ class CommitLog:
     """
 
     def __init__(self, path: Path, generation: int) -> None:
+        self._path = path
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.generation = generation
         self.nbytes = 0
@@ -88,10 +97,19 @@ class CommitLog:
     def entries(self) -> Iterator[Entry]:
         """The entries that count, in order; what follows the last whole one was never durable.
 
-        To be read to the end before the first `append`.
+        To be read to the end before the first `append`. They may be in the kernel's memory and not
+        on disk, where the process that wrote them was killed before its sync had ended.
+
+        Raises:
+            StorageError: the file is damaged: an entry cannot be read and others follow it.
         """
-        while (entry := self._read()) is not None:
-            yield entry
+        content = self._path.read_bytes()
+        while (found := self._entry_at(content, self.nbytes)) and found[0] == self._number:
+            body = content[self.nbytes + _HEADER.size : found[1]]
+            self.nbytes = found[1]
+            self._number += 1
+            yield _decode(body)
+        self._check_that_nothing_follows(content)
 
     def append(self, entry: Entry) -> None:
         """Make an entry durable.
@@ -106,10 +124,14 @@ class CommitLog:
         checksum = xxh3_64_intdigest(header + body)
         data = memoryview(checksum.to_bytes(8, "little") + header + body)
         self._reserve(self.nbytes + len(data))
-        written = 0
-        while written < len(data):
-            written += os.pwrite(self._descriptor, data[written:], self.nbytes + written)
-        os.fdatasync(self._descriptor)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.pwrite(self._descriptor, data[written:], self.nbytes + written)
+            os.fdatasync(self._descriptor)
+        except OSError:
+            self._void()
+            raise
         self.failed = False
         self.nbytes += len(data)
         self._number += 1
@@ -133,19 +155,40 @@ class CommitLog:
             os.posix_fallocate(self._descriptor, self._size, size - self._size)
             self._size = size
 
-    def _read(self) -> Entry | None:
-        head = os.pread(self._descriptor, _HEADER.size, self.nbytes)
-        if len(head) < _HEADER.size:
+    def _void(self) -> None:
+        """Overwrite the header of an entry that failed, which the file may hold whole all the same.
+
+        If the disk refuses this too, the entry may count after a restart; only `restart` is sure.
+        """
+        with suppress(OSError):
+            os.pwrite(self._descriptor, bytes(_HEADER.size), self.nbytes)
+            os.fdatasync(self._descriptor)
+
+    def _entry_at(self, content: bytes, start: int) -> tuple[int, int] | None:
+        """Number and end of this generation's entry at `start`; None: there is no whole one."""
+        if not 0 <= start <= len(content) - _HEADER.size:
             return None
-        checksum, length, generation, number = _HEADER.unpack(head)
-        if (generation, number) != (self.generation, self._number) or length > _LARGEST_ENTRY:
+        checksum, length, generation, number = _HEADER.unpack_from(content, start)
+        end = start + _HEADER.size + length
+        if generation != self.generation or end > len(content):
             return None
-        body = os.pread(self._descriptor, length, self.nbytes + _HEADER.size)
-        if len(body) < length or xxh3_64_intdigest(head[8:] + body) != checksum:
+        if xxh3_64_intdigest(memoryview(content)[start + _LENGTH_AT : end]) != checksum:
             return None
-        self.nbytes += _HEADER.size + length
-        self._number += 1
-        return _decode(body)
+        return number, end
+
+    def _check_that_nothing_follows(self, content: bytes) -> None:
+        """Look for entries of this generation behind the last that was read."""
+        mark = self.generation.to_bytes(8, "little")
+        position = content.find(mark, self.nbytes)
+        while position >= 0:
+            found = self._entry_at(content, position - _GENERATION_AT)
+            if found is not None and found[0] > self._number:
+                raise StorageError(
+                    f"{self._path} is damaged at byte {self.nbytes}, and acknowledged writes "
+                    "follow there: bring the data directory back from a copy, or cut the file to "
+                    f"{self.nbytes} bytes to go on without them"
+                )
+            position = content.find(mark, position + 1)
 
 
 def _encode(entry: Entry) -> bytes:

@@ -13,10 +13,12 @@ _LOCK_NAME = "LOCK"
 
 def make_directory(path: Path) -> None:
     """Make a directory (mode 0700) and its parents where missing, durably. Raises OSError."""
-    if path.is_dir():
+    missing = [directory for directory in (path, *path.parents) if not directory.is_dir()]
+    if not missing:
         return
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    sync_directory(path.parent)
+    for directory in missing:
+        sync_directory(directory.parent)
 
 
 def sync_directory(path: Path) -> None:

@@ -25,8 +25,9 @@ Failures of the disk:
   new rows, and a later commit that wants those slots writes them again before its own fdatasync;
   rows that the log holds are written again before the next one.
 - The log cannot be written: the commit becomes a checkpoint, and so does every later one until one
-  of them has succeeded. Nobody knows what a failed sync has left in the log; that checkpoint makes
-  it count for nothing.
+  of them has succeeded. Nobody knows what a failed sync has left in the log; the header of the
+  entry is overwritten, and that checkpoint makes all of the log count for nothing.
+- The log is full and cannot be emptied: the same, so that it does not grow without an end.
 - LMDB cannot write pages (full disk, which it reports as an input/output error where a write was
   cut short): the transaction is aborted, the next one starts from the last commit.
 - LMDB cannot write its meta page: it marks the environment as broken and refuses every later
@@ -41,6 +42,7 @@ searches its table of open databases linearly; there may be 100,000 tenants).
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -186,6 +188,7 @@ class LmdbStore:
 
     def discard(self, uid: int) -> None:
         file = self._files.pop(uid, None)
+        self._unsynced.pop(uid, None)
         if file is not None:
             file.close()
         shutil.rmtree(self._index_dir(uid), ignore_errors=True)
@@ -268,6 +271,7 @@ class LmdbStore:
         return (
             self._log is not None
             and not self._log.failed
+            and self._log.nbytes < self._log_bytes
             and all(isinstance(change, WriteBatch) for change in changes)
             and sum(change.nbytes for change in changes) <= _LARGE_SHARE * self._log_bytes
         )
@@ -331,11 +335,12 @@ class LmdbStore:
 
     def _checkpoint(self, write: Callable[[lmdb.Transaction[bytes]], None] | None = None) -> None:
         """Make what the log holds, and what `write` adds, durable in its place."""
-        generation = 1 if self._log is None else self._log.generation + 1
+        generation = secrets.randbits(64)
         while True:
             txn, self._txn = self._transaction(), None
             try:
                 with txn:
+                    self._rewrite_rows()
                     if write is not None:
                         write(txn)
                     self._sync_rows()
@@ -358,9 +363,15 @@ class LmdbStore:
         self._pending = list(self._log.entries())
         # Should this fail, no checkpoint may pass over the rows that are missing then.
         self._rewrite = bool(self._pending)
-        for entry in self._pending:
-            self._write_rows(entry.rows)
+        self._rewrite_rows()
         self._rewrite = False
+        if self._pending:
+            # Entries that were read may not be on disk, so nothing may be appended behind them. A
+            # disk that is full is no reason not to serve what there is: the first commit tries
+            # again.
+            self._log.failed = True
+            with suppress(OSError, lmdb.Error):
+                self._checkpoint()
 
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction[bytes]]:
@@ -397,12 +408,17 @@ class LmdbStore:
             self._unsynced[rows.uid] = file
             file.write(rows.slots, rows.vectors)
 
+    def _rewrite_rows(self) -> None:
+        """Write the rows that the log holds again if a sync of them has failed.
+
+        The kernel may hold them for clean then though they are not on disk. It comes before the
+        rows of the commit, which may go to slots that the log frees.
+        """
+        if self._rewrite:
+            self._write_rows(_latest_rows(self._pending))
+
     def _sync_rows(self) -> None:
         """Make the rows of the files durable, those that the log holds included."""
-        if self._rewrite:
-            # After a sync that failed, the kernel may hold rows for clean that are not on disk.
-            for entry in self._pending:
-                self._write_rows(entry.rows)
         self._rewrite = True
         for file in self._unsynced.values():
             file.sync()
@@ -426,13 +442,13 @@ class LmdbStore:
 
     def _open_vectors(self, uid: int, dim: int) -> VectorFile:
         directory = self._index_dir(uid)
-        path = directory / "vectors.f32"
-        make_directory(directory)
-        is_new = not path.exists()
-        file = VectorFile.open(path, dim)
-        if is_new:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        file = VectorFile.open(directory / "vectors.f32", dim)
+        if not file.capacity:
+            # New, or of a server that may have ended before these syncs.
             try:
                 sync_directory(directory)
+                sync_directory(self._indexes_dir)
             except BaseException:
                 file.close()
                 raise
@@ -479,6 +495,19 @@ def _rows_of(changes: Sequence[Change]) -> list[Rows]:
         for change in changes
         if isinstance(change, WriteBatch) and change.vectors is not None
     ]
+
+
+def _latest_rows(entries: Iterable[Entry]) -> Iterator[Rows]:
+    """The rows of several commits, each slot once: an older row never shows, not for a moment."""
+    by_uid: dict[int, list[Rows]] = {}
+    for entry in entries:
+        for rows in entry.rows:
+            by_uid.setdefault(rows.uid, []).append(rows)
+    for uid, parts in by_uid.items():
+        newest_first = np.concatenate([part.slots for part in parts])[::-1]
+        vectors = np.concatenate([part.vectors for part in parts])[::-1]
+        slots, newest = np.unique(newest_first, return_index=True)
+        yield Rows(uid, slots, vectors[newest])
 
 
 def _open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
