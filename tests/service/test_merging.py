@@ -125,6 +125,28 @@ async def test_what_is_written_is_merged_by_itself_and_found_all_the_time(
     assert await recall(index, model, rows_of(20, 1)) >= RECALL[kind]
 
 
+async def test_the_last_of_the_head_is_merged_once_writes_have_paused(tmp_path: Path) -> None:
+    clock = ManualClock()
+    settings = Settings(data_dir=tmp_path, engine={"head_vectors": HEAD})  # type: ignore[arg-type]
+    service = Service(settings, clock, lambda id_: id_)
+    await service.start()
+    try:
+        await service.loaded()
+        index = await make(service, IndexType.HNSW_SQ8)
+        await put(index, names_of(2000), rows_of(2000))
+        await service.build_index("default", b"i")
+        await put(index, names_of(HEAD), rows_of(HEAD, 2))
+        index.merger.nudge()
+        await settled(index)
+        assert index.engine.head_count == HEAD
+        clock.advance(2)
+        index.merger.nudge()
+        await settled(index)
+        assert (index.engine.head_count, index.engine.tail_count) == (0, 2000)
+    finally:
+        await service.stop()
+
+
 @pytest.mark.parametrize("kind", TAILED)
 async def test_a_build_merges_everything_and_leaves_no_tombstones(
     start: Start, kind: IndexType

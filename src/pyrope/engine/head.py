@@ -14,12 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrope.engine.base import VectorSource
+from pyrope.engine.head_rows import HeadRows
 from pyrope.engine.kernels import kernel_for
 from pyrope.engine.slot_table import grown
 from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
 # Rows scored at a time: their scores for 64 queries are 1 MB and stay in the second-level cache.
 _BLOCK_ROWS = 4096
+# A head that is no longer than this is copied; so is one that has come down to half of it again.
+_COPIED_ROWS, _COPIED_BYTES = 2048, 2**22
 _GONE = -1
 
 
@@ -28,11 +31,20 @@ class Head:
 
     `append` may run while searches do: what it adds becomes visible last. `remove` may not. Of
     `append`, `remove` and `oldest`, one runs at a time.
+
+    Args:
+        metric: as of the index.
+        dim: as of the index.
+        source: the raw rows.
+        copied: whether `nearer` is to be of use, as it is before a tail.
     """
 
-    def __init__(self, metric: Metric, source: VectorSource) -> None:
+    def __init__(self, metric: Metric, dim: int, source: VectorSource, *, copied: bool) -> None:
         self._metric = metric
+        self._dim = dim
         self._source = source
+        self._most_copied = min(_COPIED_ROWS, _COPIED_BYTES // (4 * dim)) if copied else 0
+        self._copies = HeadRows(metric, dim) if copied else None
         self._slots: Slots = np.empty(0, dtype=np.int64)
         self._norms: NDArray[np.float32] = np.empty(0, dtype=np.float32)
         # By slot: its place in the two arrays; -1 where it is not here.
@@ -45,7 +57,8 @@ class Head:
 
     @property
     def nbytes(self) -> int:
-        return self._slots.nbytes + self._norms.nbytes + self._place_of.nbytes
+        own = self._slots.nbytes + self._norms.nbytes + self._place_of.nbytes
+        return own + (0 if self._copies is None else self._copies.nbytes)
 
     # -- changing ---------------------------------------------------------------------------------
 
@@ -66,6 +79,10 @@ class Head:
             self._place_of = np.concatenate([self._place_of, unused])
         self._slots[start:stop] = slots
         self._norms[start:stop] = norms
+        if stop - self._first > self._most_copied:
+            self._copies = None
+        elif self._copies is not None:
+            self._copies.put(start, self._source.view()[slots], norms)
         self._place_of[slots] = np.arange(start, stop, dtype=np.int32)
         self._stop = stop
 
@@ -73,8 +90,11 @@ class Head:
         """Take out slots; those that are not here are passed over."""
         known = slots[slots < len(self._place_of)]
         known = known[self._place_of[known] != _GONE]
-        self._slots[self._place_of[known]] = _GONE
+        places = self._place_of[known]
+        self._slots[places] = _GONE
         self._place_of[known] = _GONE
+        if self._copies is not None:
+            self._copies.blank(places)
         self._gone += len(known)
         # What goes is mostly the oldest, merged into the tail. No gap is longer than all together.
         span = self._slots[self._first : min(self._first + self._gone + 1, self._stop)]
@@ -82,7 +102,9 @@ class Head:
         # In this order, a length that is asked for meanwhile is never below what it was or will be.
         self._gone -= skipped
         self._first += skipped
-        if self._gone + self._first > max(_BLOCK_ROWS, len(self)):
+        if self._gone + self._first > max(self._most_copied or _BLOCK_ROWS, len(self)):
+            self._close_gaps()
+        if self._copies is None and 2 * (self._stop - self._first) <= self._most_copied:
             self._close_gaps()
 
     def _close_gaps(self) -> None:
@@ -91,6 +113,10 @@ class Head:
         self._slots, self._norms = self._slots[here], self._norms[here]
         self._place_of[self._slots] = np.arange(len(here), dtype=np.int32)
         self._gone, self._first, self._stop = 0, 0, len(here)
+        self._copies = None
+        if len(here) <= self._most_copied and self._most_copied:
+            self._copies = HeadRows(self._metric, self._dim)
+            self._copies.put(0, self._source.view()[self._slots], self._norms)
 
     def oldest(self, count: int) -> Slots:
         """The first slots that are here, at most `count`."""
@@ -115,6 +141,24 @@ class Head:
         """The slots below `size` that are here, shape (<= size,)."""
         here: Mask = self._place_of[:size] != _GONE
         return here
+
+    def nearer(
+        self, queries: Float32Matrix, floor: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], Slots] | None:
+        """What is at least as near as the floor, and perhaps a little that is not, in one call.
+
+        Args:
+            queries, floor: as in `better`.
+
+        Returns:
+            Numbers of queries, and slots, in no order; None where only `better` can tell.
+        """
+        # The end first, then the arrays: they only ever grow beside this.
+        stop = self._stop
+        if self._copies is None:
+            return None
+        near = self._copies.nearer(queries, floor, self._first, stop)
+        return None if near is None else (near.queries, self._slots[near.places])
 
     def better(
         self,

@@ -65,7 +65,7 @@ class HeadTailIndex:
         self._table = SlotTable()
         self._scan = ExactScan(metric, dim, source, self._table)
         self._reranker = Reranker(metric, source, self._table, self._scan)
-        self._head = Head(metric, source)
+        self._head = Head(metric, dim, source, copied=False)
         self._counters = QueryCounters()
         # Held while table or head change: `append` comes from one thread while a merge, a delete
         # or `install`, which have the index to themselves otherwise, run in another.
@@ -148,7 +148,12 @@ class HeadTailIndex:
         full = np.zeros(len(queries), dtype=np.bool_)
         if found.slots.shape[1] == k:
             full = found.slots[:, -1] >= 0
-        if limit is None and len(self._head) * len(queries) <= _SHORT:
+        near = None
+        if limit is None and allowed is None and full.all():
+            near = self._head.nearer(queries, found.scores[:, -1])
+        if near is not None:
+            rows, slots, scores = self._scored(queries, *near)
+        elif limit is None and len(self._head) * len(queries) <= _SHORT:
             rows, slots, scores = self._short_head(queries, found, full, allowed)
         else:
             rows, slots, scores = self._long_head(queries, k, found, full, allowed, limit)
@@ -169,6 +174,19 @@ class HeadTailIndex:
         merged.slots[rows, place] = slots[best]
         merged.scores[rows, place] = scores[best]
         return merged
+
+    def _scored(self, queries: Float32Matrix, rows: NDArray[np.intp], slots: Slots) -> _Pairs:
+        """Pairs of numbers of queries and slots, with their scores."""
+        if not len(rows):
+            return _no_pairs()
+        order = np.argsort(rows, kind="stable")
+        rows, slots = rows[order], slots[order]
+        some, first, counts = np.unique(rows, return_index=True, return_counts=True)
+        line = np.repeat(np.arange(len(some)), counts)
+        column = np.arange(len(rows)) - np.repeat(first, counts)
+        candidates = np.full((len(some), counts.max()), -1, dtype=np.int64)
+        candidates[line, column] = slots
+        return rows, slots, self._reranker.scores(queries[some], candidates)[line, column]
 
     def _short_head(
         self, queries: Float32Matrix, found: Neighbours, full: Mask, allowed: Mask | None
@@ -301,15 +319,12 @@ class HeadTailIndex:
         with self._head_changes:
             live = self._table.live
             held = _held_by(tail, len(live))
-            head = Head(self.metric, self._source)
             # What is in the head already keeps its place in the queue.
             old = self.waiting()
             old = old[~held[old]]
             rest = live & ~held
             rest[old] = False
-            for slots in (np.flatnonzero(rest), old):
-                head.append(slots, self._table.norms[slots])
-            self._head = head
+            self._head = self._head_of(np.flatnonzero(rest), old, copied=True)
         if self.tail is not None:
             self._past += self.tail.statistics()
         self.tail = tail
@@ -324,9 +339,9 @@ class HeadTailIndex:
         self.tail_changes += 1
         with self._head_changes:
             rest = self._table.live.copy()
-            rest[self.waiting()] = False
-            slots = np.flatnonzero(rest)
-            self._head.append(slots, self._table.norms[slots])
+            old = self.waiting()
+            rest[old] = False
+            self._head = self._head_of(np.flatnonzero(rest), old, copied=False)
 
     def live_slots(self) -> Slots:
         """Every slot that holds a vector, ascending."""
@@ -347,7 +362,13 @@ class HeadTailIndex:
         rest = slots
         if tail is not None:
             rest = slots[~_held_by(tail, int(slots.max(initial=-1)) + 1)[slots]]
-        self._head.append(rest, self._table.norms[rest])
+        self._head = self._head_of(rest, copied=tail is not None)
+
+    def _head_of(self, *groups: Slots, copied: bool) -> Head:
+        head = Head(self.metric, self.dim, self._source, copied=copied)
+        for slots in groups:
+            head.append(slots, self._table.norms[slots])
+        return head
 
 
 def _held_by(tail: TailIndex, size: int) -> Mask:

@@ -2,7 +2,8 @@
 
 - *Merging*: slices of the head's oldest vectors, each with the index to itself for a few
   milliseconds, so that searches get their turn between any two of them. How many vectors make a
-  slice is learnt from the slices before. Nothing is lost by a crash at any time: the tail is a
+  slice is learnt from the slices before. Some vectors stay in the head while there are writes, and
+  none when they have paused. Nothing is lost by a crash at any time: the tail is a
   cache of what records and rows say (docs/storage.md).
 - *Building*: a tail that is the first one, of another type, trained anew or rid of tombstones is
   made aside from all vectors there are, and put in the place of the old one when it is done. Until
@@ -55,7 +56,7 @@ class MergeOptions:
     """Settings of the merger.
 
     Attributes:
-        head_vectors: vectors that may stay in the head.
+        head_vectors: vectors that may stay in the head while there are writes.
         slice_seconds: how long a slice may hold searches up.
         compact_share: share of tombstones in the tail from which it is built anew.
     """
@@ -85,6 +86,11 @@ class Mergeable(Protocol):
     @property
     def in_use(self) -> bool:
         """Whether it is searched now, or was a moment ago."""
+        ...
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing has been written for a while."""
         ...
 
     def new_tail(self, kind: IndexType, count: int) -> TailIndex:
@@ -211,6 +217,9 @@ class Merger:
         engine, options = self._index.engine, self._services.options
         if self._waiting and engine.head_count:
             return True
+        if self._index.at_rest:
+            # Even a short head costs every search a few per cent.
+            return engine.head_count > 0
         # Begun at twice what may stay, so that slices are worth their entrance.
         most = options.head_vectors * (1 if self._merging else 2)
         return engine.head_count > most
