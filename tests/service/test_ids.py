@@ -118,3 +118,17 @@ class IdMapMachine(RuleBasedStateMachine):
 
 
 TestIdMapMachine = IdMapMachine.TestCase
+
+
+def test_memory_grows_with_ids_and_falls_when_they_go() -> None:
+    ids = IdMap(lambda id_: b"$%d\r\n%b\r\n" % (len(id_), id_))
+    empty = ids.memory_bytes
+    names = [b"%0*d" % (length, length) for length in range(1, 700)]
+    for name in names:
+        ids.bind(name, ids.allocate())
+    full = ids.memory_bytes
+    # Each twice, with what an object of bytes has beside its content.
+    assert full - empty > sum(2 * (len(name) + 32) for name in names)
+    for name in names:
+        ids.release(name)
+    assert ids.memory_bytes < full - sum(2 * (len(name) + 32) for name in names)

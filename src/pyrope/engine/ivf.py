@@ -155,6 +155,14 @@ class IvfIndex:
         self._lists = InvertedLists.trained(self.metric, sample, rows, nlist, pqm)
         self._unevenness = 0.0
 
+    def centroids(self) -> Float32Matrix | None:
+        """A copy of the centroids of the lists, shape (nlist, dim); None before the training.
+
+        They lie among the vectors, for COSINE among vectors of norm 1. May run beside anything but
+        `train` and `load`.
+        """
+        return None if self._lists is None else self._lists.centroids()
+
     @property
     def parameters(self) -> dict[str, int]:
         """What clients may know; 0: not chosen yet, or no codes."""
@@ -262,6 +270,8 @@ class IvfIndex:
             lists.add(part.slots, part.vectors)
             if not self._unevenness and lists.entries >= self._expected:
                 self._unevenness = lists.unevenness()
+                # Filled for the first time, nobody searches it yet.
+                lists.shrink()
 
     def upsert(self, slots: Slots, vectors: Float32Matrix) -> None:
         self.insert(self.prepare_upsert(slots, vectors))

@@ -11,6 +11,20 @@ import numpy as np
 
 from pyrope.types import Mask
 
+NUMBER_BYTES = 32
+"""Of an int of one or two digits of 30 bits, as `allocated_bytes` has it."""
+
+# What CPython's allocator rounds sizes up to, as malloc does, which adds 8 bytes to each block.
+_GRAIN, _LARGEST_SMALL, _MALLOC_BYTES = 16, 512, 8
+
+
+def allocated_bytes(object_: bytes | None) -> int:
+    """What an object takes, which is more than `sys.getsizeof` says (CPython's obmalloc.c)."""
+    size = sys.getsizeof(object_)
+    if size > _LARGEST_SMALL:
+        size += _MALLOC_BYTES
+    return -(-size // _GRAIN) * _GRAIN
+
 
 class IdMap:
     """Ids of one index and the slots their vectors are in, and which slots are free.
@@ -57,9 +71,12 @@ class IdMap:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the tables and of the ids in them."""
-        tables = (self._entries, self._ids, self._slot_of, self._encoded, self._free_slots)
-        return sum(map(sys.getsizeof, tables)) + self._bytes
+        """Bytes of the tables and of the ids in them, as CPython allocates them."""
+        tables = (self._entries, self._ids, self._slot_of, self._encoded)
+        free = (self._free_entries, self._free_slots)
+        # Numbers are objects, other than in arrays. Those of entries live on when ids go.
+        numbers = NUMBER_BYTES * (len(self._ids) + len(self._free_slots))
+        return sum(map(sys.getsizeof, (*tables, *free))) + numbers + self._bytes
 
     def slot(self, id_: bytes) -> int | None:
         entry = self._entries.get(id_)
@@ -102,7 +119,7 @@ class IdMap:
             self._slot_of.append(slot)
         self._entries[id_] = entry
         self._encoded[slot] = encoded
-        self._bytes += sys.getsizeof(id_) + sys.getsizeof(encoded)
+        self._bytes += allocated_bytes(id_) + allocated_bytes(encoded)
         return None
 
     def release(self, id_: bytes) -> int:
@@ -112,7 +129,7 @@ class IdMap:
         self._free_entries.append(entry)
         slot = self._slot_of[entry]
         encoded, self._encoded[slot] = self._encoded[slot], None
-        self._bytes -= sys.getsizeof(id_) + sys.getsizeof(encoded)
+        self._bytes -= allocated_bytes(id_) + allocated_bytes(encoded)
         return slot
 
     def restore(

@@ -36,19 +36,21 @@ class VectorFile:
         descriptor: open for reading and writing; owned from here on.
         dim: floats in a row.
         name: how errors call the file.
+        is_in_memory: it is on no disk.
 
     Raises:
         ValueError: dim is not positive.
         OSError: the file cannot be examined or mapped.
     """
 
-    def __init__(self, descriptor: int, dim: int, name: str) -> None:
+    def __init__(self, descriptor: int, dim: int, name: str, *, is_in_memory: bool = False) -> None:
         if dim < 1:
             os.close(descriptor)
             raise ValueError(f"a vector has at least one dimension, not {dim}")
         self.dim = dim
         self._row_bytes = 4 * dim
         self._name = name
+        self._is_in_memory = is_in_memory
         self._descriptor = descriptor
         try:
             self._view = self._map(os.fstat(descriptor).st_size // self._row_bytes)
@@ -65,7 +67,7 @@ class VectorFile:
     @classmethod
     def in_memory(cls, dim: int, name: str) -> VectorFile:
         """A file that is nowhere but in (shared) memory and ends with its last user."""
-        return cls(os.memfd_create(name, os.MFD_CLOEXEC), dim, name)
+        return cls(os.memfd_create(name, os.MFD_CLOEXEC), dim, name, is_in_memory=True)
 
     @property
     def capacity(self) -> int:
@@ -76,6 +78,11 @@ class VectorFile:
     def disk_bytes(self) -> int:
         """Bytes allocated; 0 once closed."""
         return 0 if self._descriptor < 0 else os.fstat(self._descriptor).st_blocks * 512
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that no file on disk backs: all that are allocated, where it is in memory."""
+        return self.disk_bytes if self._is_in_memory else 0
 
     def view(self) -> Float32Matrix:
         """Every row, shape (capacity, dim), read-only, no copy.
