@@ -20,11 +20,12 @@ import numpy as np
 
 from pyrope.storage.commit_log import Rows
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import Change, PutIndex, Record, WriteBatch
+from pyrope.storage.store import Change, PutIndex, PutSide, Record, WriteBatch
 from pyrope.types import Float32Matrix
 
 DIM = 64
 UIDS = (1, 2)
+SIDE_KIND = 7
 # Every so many steps the catalogue changes, which takes a checkpoint.
 CATALOGUE_STEPS = 7
 # So that a few commits fill the log, and some are too large for it.
@@ -37,9 +38,14 @@ def step_rows(step: int, count: int) -> Float32Matrix:
 
 @dataclass
 class Index:
-    """What one index holds: by slot the record, and the step and position its row is from."""
+    """What one index holds: by slot the record, and the step and position its row is from.
+
+    Attributes:
+        sides: its side records, by key.
+    """
 
     records: dict[int, tuple[Record, int, int]] = field(default_factory=dict)
+    sides: dict[bytes, bytes] = field(default_factory=dict)
     sequence: int = 0
 
 
@@ -51,7 +57,7 @@ class Workload:
         self.indexes = {uid: Index() for uid in UIDS}
 
     def next_changes(self) -> list[Change]:
-        """Move on by one step: new vectors, updates to free slots, deletes, amends, catalogue."""
+        """Move on: new vectors, updates to free slots, deletes, amends, side records, catalogue."""
         self.steps += 1
         rng = np.random.default_rng(10**6 + self.steps)
         changes: list[Change] = []
@@ -79,6 +85,12 @@ class Workload:
                 index.records[record.slot] = (record, self.steps, position)
             vectors = step_rows(self.steps, len(puts)) if puts else None
             changes.append(WriteBatch(uid, self.steps, puts, vectors, amends, gone))
+            for key in (b"side %d" % (self.steps % 5), b"side %d" % (self.steps % 3)):
+                value = None if rng.random() < 0.3 else b"step %d" % self.steps
+                changes.append(PutSide(uid, SIDE_KIND, key, value))
+                index.sides.pop(key, None)
+                if value is not None:
+                    index.sides[key] = value
         return changes
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.lmdb_store import LmdbStore
-from storage.crash_workload import CATALOGUE_STEPS, DIM, UIDS, Workload, step_rows
+from pyrope.storage.store import SideRecord
+from storage.crash_workload import CATALOGUE_STEPS, DIM, SIDE_KIND, UIDS, Workload, step_rows
 from storage.store_samples import stored_records
 
 _TESTS = Path(__file__).parents[1]
@@ -54,6 +55,8 @@ def assert_holds(store: LmdbStore, workload: Workload) -> None:
         index = workload.indexes[uid]
         columns = store.load(uid)
         assert columns.sequence == index.sequence
+        sides = [SideRecord(SIDE_KIND, *side) for side in index.sides.items()]
+        assert sorted(store.load_side(uid).records) == sorted(sides)
         expected = {slot: record for slot, (record, _, _) in index.records.items()}
         assert stored_records(store, uid) == expected
         view = store.vectors(uid, DIM).view()

@@ -12,7 +12,14 @@ import pytest
 
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import DropIndex, PutIndex, StorageError, WriteBatch
+from pyrope.storage.store import (
+    DropIndex,
+    PutIndex,
+    PutSide,
+    SideRecords,
+    StorageError,
+    WriteBatch,
+)
 from storage.store_samples import open_descriptors, puts, record, rows, stored_records
 
 
@@ -277,14 +284,36 @@ def test_a_newer_format_is_refused_and_left_as_it_is(
     store.commit([puts(uid, [0])])
     store.close()
     files = sorted((tmp_path / "data" / "indexes").rglob("*"))
-    edit(tmp_path / "data", b"meta", b"format", (3).to_bytes(8, "big"))
-    with pytest.raises(StorageError, match=r"has format 3 and this Pyrope knows format 2"):
-        LmdbStore.open(tmp_path / "data")
+    edit(tmp_path / "data", b"meta", b"format", (4).to_bytes(8, "big"))
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"has format 4 and this Pyrope knows format 3"):
+            LmdbStore.open(tmp_path / "data")
     assert sorted((tmp_path / "data" / "indexes").rglob("*")) == files
-    edit(tmp_path / "data", b"meta", b"format", (1).to_bytes(8, "big"))
-    again = LmdbStore.open(tmp_path / "data")
+
+
+@pytest.mark.parametrize("older", [1, 2])
+def test_an_older_format_is_taken_over_with_what_its_log_holds(
+    store: LmdbStore, uid: int, tmp_path: Path, older: int
+) -> None:
+    store.commit([puts(uid, [0])])
+    store._abort()
+    store._pending.clear()
+    store.close()
+    data = tmp_path / "data"
+    env = lmdb.open(str(data / "records.mdb"), subdir=False, max_dbs=8)
+    with env.begin(write=True) as txn:
+        txn.put(b"format", older.to_bytes(8, "big"), db=env.open_db(b"meta", txn=txn))
+        txn.drop(env.open_db(b"side", txn=txn))
+    env.close()
+    again = LmdbStore.open(data)
     assert list(stored_records(again, uid)) == [0]
+    assert again.load_side(uid) == SideRecords([], 0)
+    again.commit([PutSide(uid, 1, b"key", b"value")])
     again.close()
+    env = lmdb.open(str(data / "records.mdb"), subdir=False, max_dbs=8)
+    with env.begin(db=env.open_db(b"meta")) as txn:
+        assert txn.get(b"format") == (3).to_bytes(8, "big")
+    env.close()
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:

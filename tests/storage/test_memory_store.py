@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from pyrope.storage.memory_store import MemoryStore
-from pyrope.storage.store import DropIndex, PutIndex, StorageError, Store
+from pyrope.storage.store import (
+    DropIndex,
+    PutIndex,
+    PutSide,
+    SideRecords,
+    StorageError,
+    Store,
+)
 from storage.store_samples import open_descriptors, puts, rows
 
 
@@ -31,7 +38,9 @@ def test_committed_rows_are_in_the_vector_file(store: Store) -> None:
 def test_there_are_no_records_to_load_and_no_place_for_a_graph(store: Store) -> None:
     uid = store.next_uid()
     store.commit([PutIndex(uid, b""), puts(uid, [0])])
+    store.commit([PutSide(uid, 1, b"key", b"value")])
     assert len(store.load(uid)) == 0
+    assert store.load_side(uid) == SideRecords([], 0)
     assert store.graph_path(uid) is None
 
 
@@ -56,8 +65,9 @@ def test_uids_differ(store: Store) -> None:
 
 def test_a_write_to_an_index_that_does_not_exist_changes_nothing(store: Store) -> None:
     uid = store.next_uid()
-    with pytest.raises(StorageError, match="no index"):
-        store.commit([PutIndex(uid, b""), puts(uid + 1, [0])])
+    for change in (puts(uid + 1, [0]), PutSide(uid + 1, 1, b"key", b"value")):
+        with pytest.raises(StorageError, match="no index"):
+            store.commit([PutIndex(uid, b""), change])
     assert store.indexes() == []
 
 

@@ -12,14 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import DropIndex, PutIndex, Record, WriteBatch
+from pyrope.storage.store import DropIndex, PutIndex, PutSide, Record, SideRecord, WriteBatch
 from storage.store_samples import DIM, rows, stored_records
 
 _MAP_BYTES = 256 * 1024  # small, so that growth is part of the game
 
 
 class StoreAgainstDict(RuleBasedStateMachine):
-    """The model: per index its blob, its sequence, and by slot the record and its row's seed."""
+    """The model: per index blob, sequence, side records, and by slot record and its row's seed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,6 +28,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self._blobs: dict[int, bytes] = {}
         self._sequences: dict[int, int] = {}
         self._records: dict[int, dict[int, tuple[Record, int]]] = {}
+        self._sides: dict[int, dict[tuple[int, bytes], bytes]] = {}
         self._seed = 0
 
     @initialize()
@@ -42,6 +43,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self._blobs[uid] = blob
         self._sequences[uid] = 0
         self._records[uid] = {}
+        self._sides[uid] = {}
 
     @precondition(lambda self: self._blobs)
     @rule(data=st.data())
@@ -52,7 +54,26 @@ class StoreAgainstDict(RuleBasedStateMachine):
         """
         uids = data.draw(st.lists(st.sampled_from(sorted(self._blobs)), min_size=1, max_size=3))
         busy = {uid: set(self._records[uid]) for uid in uids}
-        self._store.commit([self._draw_batch(data, uid, busy[uid]) for uid in uids])
+        sides = [self._draw_side(data, uid) for uid in uids]
+        self._store.commit([*sides, *(self._draw_batch(data, uid, busy[uid]) for uid in uids)])
+
+    @precondition(lambda self: self._blobs)
+    @rule(data=st.data(), nbytes=st.sampled_from([0, 10, 300, 400_000]))
+    def put_sides(self, data: st.DataObject, nbytes: int) -> None:
+        """Side records alone; some too large for the log."""
+        uids = data.draw(st.lists(st.sampled_from(sorted(self._blobs)), min_size=1, max_size=4))
+        self._store.commit([self._draw_side(data, uid, nbytes) for uid in uids])
+
+    def _draw_side(self, data: st.DataObject, uid: int, nbytes: int = 10) -> PutSide:
+        kind = data.draw(st.sampled_from([0, 1, 255]))
+        key = data.draw(st.sampled_from([b"", b"a", b"b", b"long" * 300]))
+        self._seed += 1
+        value = data.draw(st.sampled_from([None, b"%d" % self._seed + bytes(nbytes)]))
+        if value is None:
+            self._sides[uid].pop((kind, key), None)
+        else:
+            self._sides[uid][kind, key] = value
+        return PutSide(uid, kind, key, value)
 
     def _draw_batch(self, data: st.DataObject, uid: int, busy: set[int]) -> WriteBatch:
         records = self._records[uid]
@@ -87,7 +108,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
     def drop(self, data: st.DataObject) -> None:
         uid = data.draw(st.sampled_from(sorted(self._blobs)))
         self._store.commit([DropIndex(uid)])
-        del self._blobs[uid], self._records[uid]
+        del self._blobs[uid], self._records[uid], self._sides[uid]
 
     @rule(limit=st.integers(1, 20))
     def collect_garbage(self, limit: int) -> None:
@@ -102,6 +123,10 @@ class StoreAgainstDict(RuleBasedStateMachine):
     def store_and_model_agree(self) -> None:
         assert self._store.indexes() == sorted(self._blobs.items())
         for uid, records in self._records.items():
+            sides = self._store.load_side(uid)
+            assert not sides.damaged
+            expected = [SideRecord(*key, value) for key, value in self._sides[uid].items()]
+            assert sorted(sides.records) == sorted(expected)
             columns = self._store.load(uid)
             assert columns.sequence == self._sequences[uid]
             held = stored_records(self._store, uid)

@@ -15,7 +15,8 @@ from pyrope.storage.codec import (
     row_checksums,
 )
 from pyrope.storage.commit_log import Operation
-from pyrope.storage.store import Change, DropIndex, PutIndex, StorageError, WriteBatch
+from pyrope.storage.side_records import encode_side, side_key
+from pyrope.storage.store import Change, DropIndex, PutIndex, PutSide, StorageError, WriteBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Databases:
         sequences: each index's write sequence (8 bytes, big-endian).
         garbage: indexes dropped whose records or files are not all gone; no value.
         records: by record key; see `pyrope.storage.codec`.
+        side: by the key of a side record; see `pyrope.storage.side_records`.
     """
 
     meta: lmdb._Database
@@ -35,13 +37,14 @@ class Databases:
     sequences: lmdb._Database
     garbage: lmdb._Database
     records: lmdb._Database
+    side: lmdb._Database
 
     def logged(self, number: int) -> lmdb._Database:
         """The database that operations of the commit log call by this number."""
-        return (self.sequences, self.records)[number]
+        return (self.sequences, self.records, self.side)[number]
 
 
-_SEQUENCES, _RECORDS = 0, 1
+_SEQUENCES, _RECORDS, _SIDE = 0, 1, 2
 
 
 def apply_operations(
@@ -64,7 +67,7 @@ class ChangeWriter:
     crash in between would leave the old record with the new row.
 
     Attributes:
-        operations: what `WriteBatch` changes came down to, for the commit log.
+        operations: what `WriteBatch` and `PutSide` changes came down to, for the commit log.
     """
 
     def __init__(self, txn: lmdb.Transaction[bytes], databases: Databases) -> None:
@@ -84,6 +87,8 @@ class ChangeWriter:
         for change in changes:
             if isinstance(change, WriteBatch):
                 self._write(change)
+            elif isinstance(change, PutSide):
+                self._put_side(change)
             elif isinstance(change, PutIndex):
                 self._put_index(change)
             else:
@@ -101,10 +106,25 @@ class ChangeWriter:
             self._txn.delete(key, db=self._databases.sequences)
             self._txn.put(key, b"", db=self._databases.garbage)
 
-    def _write(self, batch: WriteBatch) -> None:
-        prefix = index_prefix(batch.uid)
+    def _existing(self, uid: int) -> bytes:
+        """The prefix of an index. Raises StorageError if the index does not exist."""
+        prefix = index_prefix(uid)
         if self._txn.get(prefix, db=self._databases.catalogue) is None:
-            raise StorageError(f"there is no index {batch.uid} to write to")
+            raise StorageError(f"there is no index {uid} to write to")
+        return prefix
+
+    def _put_side(self, change: PutSide) -> None:
+        self._existing(change.uid)
+        key = side_key(change)
+        if change.value is not None:
+            value = encode_side(key, change.key, change.value)
+            self._txn.put(key, value, db=self._databases.side)
+            self.operations.append(Operation(_SIDE, key, value))
+        elif self._txn.delete(key, db=self._databases.side):
+            self.operations.append(Operation(_SIDE, key, None))
+
+    def _write(self, batch: WriteBatch) -> None:
+        prefix = self._existing(batch.uid)
         freed = self._freed.setdefault(batch.uid, set())
         new = self._new.setdefault(batch.uid, set())
         for slot in batch.deletes:
@@ -142,11 +162,11 @@ class ChangeWriter:
 
 
 def delete_records(
-    txn: lmdb.Transaction[bytes], records: lmdb._Database, prefix: bytes, limit: int
+    txn: lmdb.Transaction[bytes], database: lmdb._Database, prefix: bytes, limit: int
 ) -> int:
-    """Delete up to `limit` records of an index; the number deleted."""
+    """Delete up to `limit` records of an index from a database; the number deleted."""
     deleted = 0
-    with txn.cursor(db=records) as cursor:
+    with txn.cursor(db=database) as cursor:
         found = cursor.set_range(prefix)
         while found and deleted < limit and cursor.key().startswith(prefix):
             found = cursor.delete() and bool(cursor.key())

@@ -5,9 +5,10 @@ An update of a vector goes to a free slot and deletes the old one, so a commit w
 nobody refers to, makes them durable, and only then commits the records that refer to them. There
 are two ways of a commit:
 
-- *Through the log*, if it is small: its rows and records become an entry of the commit log
-  (`pyrope.storage.commit_log`), durable by one sync. The rows are written to their file, not
-  synced, and the records put into an LMDB transaction that stays open.
+- *Through the log*, if it is small: its rows and records (side records are records too in what
+  follows) become an entry of the commit log (`pyrope.storage.commit_log`), durable by one sync. The
+  rows are written to their file, not synced, and the records put into an LMDB transaction that
+  stays open.
 - *A checkpoint*, if it is large, changes the catalogue, or the log is full:
 
       put records -> pwrite rows -> fdatasync vector files -> commit (two fsyncs)
@@ -62,13 +63,23 @@ from pyrope.storage.lmdb_changes import (
     apply_operations,
     delete_records,
 )
-from pyrope.storage.store import Change, DropIndex, RecordColumns, StorageError, WriteBatch
+from pyrope.storage.side_records import decode_sides
+from pyrope.storage.store import (
+    Change,
+    DropIndex,
+    PutSide,
+    RecordColumns,
+    SideRecords,
+    StorageError,
+    WriteBatch,
+)
 from pyrope.storage.vector_file import VectorFile
 
-FORMAT = 2
+FORMAT = 3
 """Version of the directory's layout; see docs/storage.md."""
 
-_FORMAT_WITHOUT_LOG = 1
+_OLDER_FORMATS = (1, 2)
+"""What can be taken over as it is: 1 had no log and 2 no side records."""
 
 _INITIAL_MAP_BYTES = 256 * 2**20
 """Address space, not disk; doubled whenever it is full."""
@@ -164,18 +175,15 @@ class LmdbStore:
 
     def load(self, uid: int) -> RecordColumns:
         prefix = index_prefix(uid)
-        keys: list[bytes] = []
-        values: list[bytes] = []
         with self._reading() as txn:
             sequence = txn.get(prefix, b"", db=self._databases.sequences)
-            cursor = txn.cursor(db=self._databases.records)
-            if cursor.set_range(prefix):
-                for key, value in cursor:
-                    if not key.startswith(prefix):
-                        break
-                    keys.append(key)
-                    values.append(value)
+            keys, values = _items(txn, self._databases.records, prefix)
         return decode_columns(int.from_bytes(sequence, "big"), keys, values)
+
+    def load_side(self, uid: int) -> SideRecords:
+        with self._reading() as txn:
+            keys, values = _items(txn, self._databases.side, index_prefix(uid))
+        return decode_sides(zip(keys, values, strict=True))
 
     def vectors(self, uid: int, dim: int) -> VectorFile:
         file = self._files.get(uid)
@@ -243,7 +251,10 @@ class LmdbStore:
                 shutil.rmtree(directory)
 
             def write(txn: lmdb.Transaction[bytes]) -> None:
-                if delete_records(txn, self._databases.records, prefix, limit) < limit:
+                left = limit
+                for database in (self._databases.records, self._databases.side):
+                    left -= delete_records(txn, database, prefix, left)
+                if left:
                     txn.delete(prefix, db=self._databases.garbage)
 
             self._checkpoint(write)
@@ -272,7 +283,7 @@ class LmdbStore:
             self._log is not None
             and not self._log.failed
             and self._log.nbytes < self._log_bytes
-            and all(isinstance(change, WriteBatch) for change in changes)
+            and all(isinstance(change, WriteBatch | PutSide) for change in changes)
             and sum(change.nbytes for change in changes) <= _LARGE_SHARE * self._log_bytes
         )
 
@@ -461,7 +472,7 @@ class LmdbStore:
         def write(txn: lmdb.Transaction[bytes]) -> None:
             meta = self._env.open_db(b"meta", txn=txn)
             stored = txn.get(_FORMAT_KEY, db=meta)
-            if stored is None or int.from_bytes(stored, "big") == _FORMAT_WITHOUT_LOG:
+            if stored is None or int.from_bytes(stored, "big") in _OLDER_FORMATS:
                 _put_number(txn, meta, _FORMAT_KEY, FORMAT)
             elif int.from_bytes(stored, "big") != FORMAT:
                 raise StorageError(
@@ -470,7 +481,7 @@ class LmdbStore:
                     "start the newer Pyrope that wrote it, or start this one with another data "
                     "directory"
                 )
-            names = (b"catalogue", b"sequences", b"garbage", b"records")
+            names = (b"catalogue", b"sequences", b"garbage", b"records", b"side")
             databases.append(Databases(meta, *[self._env.open_db(name, txn=txn) for name in names]))
 
         self._transact(write)
@@ -485,6 +496,22 @@ class LmdbStore:
         for directory in list(self._indexes_dir.iterdir()):
             if directory.name.isdecimal() and directory.name not in known:
                 shutil.rmtree(directory)
+
+
+def _items(
+    txn: lmdb.Transaction[bytes], database: lmdb._Database, prefix: bytes
+) -> tuple[list[bytes], list[bytes]]:
+    """Keys and values of a database whose key begins with `prefix`, by ascending key."""
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    cursor = txn.cursor(db=database)
+    if cursor.set_range(prefix):
+        for key, value in cursor:
+            if not key.startswith(prefix):
+                break
+            keys.append(key)
+            values.append(value)
+    return keys, values
 
 
 def _rows_of(changes: Sequence[Change]) -> list[Rows]:

@@ -13,6 +13,7 @@ from pyrope.storage.store import (
     DropIndex,
     PutIndex,
     RecordColumns,
+    SideRecords,
     StorageError,
     WriteBatch,
 )
@@ -22,8 +23,9 @@ from pyrope.storage.vector_file import VectorFile
 class MemoryStore:
     """A `pyrope.storage.store.Store` that ends with its process.
 
-    Vectors are on a memfd each, so that engines read them as they read a file on disk. Records
-    are not kept: whoever commits has them in memory already, and nothing here survives to load.
+    Vectors are on a memfd each, so that engines read them as they read a file on disk. Records and
+    side records are not kept: whoever commits has them in memory already, and nothing here survives
+    to load.
     """
 
     def __init__(self) -> None:
@@ -42,6 +44,10 @@ class MemoryStore:
         nothing = np.empty(0, np.uint64)
         slots = np.empty(0, np.int64)
         return RecordColumns(0, slots, [], nothing, nothing, [], nothing, slots)
+
+    def load_side(self, uid: int) -> SideRecords:
+        """No records: none are kept."""
+        return SideRecords([], 0)
 
     def vectors(self, uid: int, dim: int) -> VectorFile:
         file = self._files.get(uid)
@@ -68,10 +74,10 @@ class MemoryStore:
 
         Raises:
             MisconfError: the system has no memory for the rows.
-            StorageError: a batch is for an index that does not exist.
+            StorageError: a batch or a side record is for an index that does not exist.
         """
         catalogue = self._catalogue
-        if not all(isinstance(change, WriteBatch) for change in changes):
+        if any(isinstance(change, PutIndex | DropIndex) for change in changes):
             catalogue = dict(catalogue)
         for change in changes:
             if isinstance(change, PutIndex):

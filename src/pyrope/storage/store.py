@@ -16,6 +16,9 @@ from pyrope.types import Float32Matrix, Slots
 MAX_SLOT = 2**32 - 1
 """Slots are stored in 4 bytes: 4 billion vectors an index."""
 
+MAX_SIDE_BYTES = 64 * 2**20
+"""Of a side record, key and value together: it is written in one piece, and read at every start."""
+
 
 class StorageError(Exception):
     """The data directory cannot be used, or the store was used against its rules.
@@ -135,7 +138,7 @@ class PutIndex:
 
 @dataclass(frozen=True, slots=True)
 class DropIndex:
-    """Remove an index; its records and files follow in `Store.collect_garbage`."""
+    """Remove an index; its records, side records and files follow in `Store.collect_garbage`."""
 
     uid: int
 
@@ -144,7 +147,63 @@ class DropIndex:
         return 16
 
 
-Change = WriteBatch | PutIndex | DropIndex
+@dataclass(frozen=True, slots=True)
+class PutSide:
+    """Put a side record of an index, or remove it.
+
+    Side records are what is kept with an index besides its vectors. The store knows nothing of
+    what is in them.
+
+    Attributes:
+        uid: the index.
+        kind: what the record is for, 0 to 255; keys of different kinds are different keys.
+        key: the record's key within its kind.
+        value: replaces the one that is there; None removes it, if it is there.
+
+    Raises:
+        ValueError: the kind is out of range, or key and value exceed `MAX_SIDE_BYTES`.
+    """
+
+    uid: int
+    kind: int
+    key: bytes
+    value: bytes | None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.kind <= 255:
+            raise ValueError(f"the kind of a side record is from 0 to 255, not {self.kind}")
+        if len(self.key) + len(self.value or b"") > MAX_SIDE_BYTES:
+            raise ValueError(f"a side record has at most {MAX_SIDE_BYTES} bytes")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a commit of it writes, about."""
+        return 64 if self.value is None else len(self.key) + len(self.value) + 64
+
+
+class SideRecord(NamedTuple):
+    """What a `PutSide` put."""
+
+    kind: int
+    key: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SideRecords:
+    """Every side record of an index.
+
+    Attributes:
+        records: by ascending kind, in no particular order within it.
+        damaged: how many more there are that cannot be read. One goes when a record is put under
+            its key again, or with the index.
+    """
+
+    records: list[SideRecord]
+    damaged: int
+
+
+Change = WriteBatch | PutIndex | DropIndex | PutSide
 
 
 class Store(Protocol):
@@ -164,6 +223,10 @@ class Store(Protocol):
 
     def load(self, uid: int) -> RecordColumns:
         """Every record of an index. Empty for an index that has none."""
+        ...
+
+    def load_side(self, uid: int) -> SideRecords:
+        """Every side record of an index."""
         ...
 
     def vectors(self, uid: int, dim: int) -> VectorFile:
@@ -186,7 +249,8 @@ class Store(Protocol):
 
         Raises:
             MisconfError: the disk refused.
-            StorageError: a change breaks a rule of `WriteBatch`, or its index does not exist.
+            StorageError: a change breaks a rule of `WriteBatch`, or the index of a batch or of a
+                side record does not exist.
         """
         ...
 
