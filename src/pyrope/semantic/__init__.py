@@ -1,0 +1,1 @@
+"""What lies near what: clusters of vectors, and how much is written to each."""
