@@ -14,7 +14,7 @@ FLOORS = (
     {"__init__"},
     {"errors", "types"},
     {"clock", "config", "log", "metrics"},
-    {"engine", "resp", "storage"},
+    {"cache", "engine", "resp", "semantic", "storage"},
     {"service"},
     {"commands"},
     {"server"},

@@ -27,6 +27,13 @@ def share(text: str) -> float:
     return value
 
 
+def share_of_writes(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to below 1")
+    return value
+
+
 def positive(text: str) -> int:
     value = int(text)
     if value < 1:

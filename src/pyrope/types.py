@@ -51,6 +51,46 @@ class IndexType(StrEnum):
         return self in (IndexType.IVF_FLAT, IndexType.IVF_PQ)
 
 
+class CacheLevel(StrEnum):
+    """Ways in which a search may be answered without one; see docs/caching.md.
+
+    EXACT: the same search again. ALIAS: another name of one. QUANTIZED, CLUSTER: one near by, found
+    by the signs of projections or by the nearest centroid.
+    """
+
+    EXACT = "EXACT"
+    ALIAS = "ALIAS"
+    QUANTIZED = "QUANTIZED"
+    CLUSTER = "CLUSTER"
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """What the caches of an index may do.
+
+    Attributes:
+        levels: those that are on.
+        ttl_s: seconds that an answer is kept before heat or cold change it; 0: for ever.
+        max_bytes: bytes that its answers may take; 0: no limit but the tenant's and the server's.
+        candidates: neighbours kept with an answer that serves near queries; 0: the setting.
+        min_recall: least recall of a near hit for a search that does not say; 0: no near hits.
+        certified: whether that counts only what is proven.
+        hot_writes: writes to a cluster in the window from which its answers live shorter; 0:
+            derived from the index's write rate.
+    """
+
+    levels: frozenset[CacheLevel] = frozenset(CacheLevel)
+    ttl_s: float = 3600.0
+    max_bytes: int = 0
+    candidates: int = 0
+    min_recall: float = 0.0
+    certified: bool = False
+    hot_writes: float = 0.0
+
+
+DEFAULT_POLICY = CachePolicy()
+
+
 @dataclass(frozen=True, slots=True)
 class IndexSpec:
     """What `VECTOR.CREATE` fixes, and what `VECTOR.ALTER` may change by replacing the record.
@@ -68,6 +108,7 @@ class IndexSpec:
         nprobe: lists visited by a search that does not say; 0: a share of the lists.
         pqm: segments that a vector is cut into for product quantisation; divides `dim`; 0: chosen
             by `dim`.
+        cache: what its caches may do.
     """
 
     uid: int
@@ -83,3 +124,4 @@ class IndexSpec:
     nlist: int = 0
     nprobe: int = 0
     pqm: int = 0
+    cache: CachePolicy = DEFAULT_POLICY

@@ -27,7 +27,8 @@ def test_an_index_is_described_by_what_it_was_created_with(client: redis.Redis) 
     expected = {
         b"name": b"docs", b"tenant": b"default", b"dim": 4, b"metric": b"L2", b"type": b"HNSW",
         b"count": 1, b"deleted": 0, b"head_count": 1, b"ef": 33, b"nprobe": 0, b"m": 8,
-        b"nlist": 0, b"pqm": 0, b"epoch": 1, b"cache_levels": b"OFF", b"cache_entries": 0,
+        b"nlist": 0, b"pqm": 0, b"epoch": 1, b"cache_entries": 0,
+        b"cache_levels": b"EXACT,ALIAS,QUANTIZED,CLUSTER",
         b"cache_bytes": 0, b"embedder": None,
     }  # fmt: skip
     assert {key: info[key] for key in expected} == expected
@@ -155,7 +156,9 @@ def test_an_altered_index_is_the_same_definition_still(client: redis.Redis) -> N
         (("TYPE", "IVF_PQ"), ("PQM", 2), "^syntax error"),
         (("TYPE", "HNSW"), ("EF",), "wrong number of arguments"),
         (("TYPE", "HNSW"), ("EF", 9, "NPROBE"), "^syntax error"),
-        (("TYPE", "HNSW"), ("CACHE", "OFF"), "^CACHE is not available yet"),
+        (("TYPE", "HNSW"), ("CACHE", "SOMETIMES"), "^invalid cache levels"),
+        (("TYPE", "HNSW"), ("CACHE", "EXACT,EXACT"), "^invalid cache levels"),
+        (("TYPE", "HNSW"), ("CACHETTL", -1), "^invalid CACHETTL"),
     ],
     ids=str,
 )
@@ -320,11 +323,7 @@ def test_limits_of_lists_are_settings(server: RunningServer) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [
-        ("EMBEDDER", "wordllama"),
-        ("CACHE", "OFF"),
-        ("CACHETTL", 4),
-    ],
+    [("EMBEDDER", "wordllama")],
     ids=str,
 )
 def test_what_comes_later_says_so(client: redis.Redis, options: tuple[Any, ...]) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from pyrope.commands import cache_policy
 from pyrope.commands.context import Context
 from pyrope.commands.options import Option, OptionTable, choice, integer
 from pyrope.commands.spec import Access, Argument, Command
@@ -12,15 +15,17 @@ from pyrope.errors import CommandError
 from pyrope.resp.values import OK
 from pyrope.service.definition import IndexDefinition
 from pyrope.service.service import INDEX_NAME
-from pyrope.types import IndexType, Metric
+from pyrope.types import CachePolicy, IndexType, Metric
 
 GROUP = "vector"
 
 _TYPES = {kind.value.encode(): kind for kind in IndexType}
 _METRICS = {metric.value.encode(): metric for metric in Metric}
-_LATER = tuple(
-    Option(word, word.lower(), unavailable=True) for word in ("EMBEDDER", "CACHE", "CACHETTL")
+_CACHE = (
+    Option("CACHE", "levels", cache_policy.levels, argument="levels|OFF|ALL"),
+    Option("CACHETTL", "ttl_s", cache_policy.ttl, type="double", argument="seconds"),
 )
+_LATER = (Option("EMBEDDER", "embedder", unavailable=True),)
 _EF = Option("EF", "ef", integer("EF", 1, "ef"), type="integer")
 _NPROBE = Option("NPROBE", "nprobe", integer("NPROBE", 1, "nprobe", auto=0), argument="n|AUTO")
 
@@ -38,11 +43,13 @@ CREATE_OPTIONS = OptionTable(
         Option("NLIST", "nlist", integer("NLIST", 1, "nlist", auto=0), argument="n|AUTO"),
         _NPROBE,
         Option("PQM", "pqm", integer("PQM", 1, "dim", auto=0), argument="n|AUTO"),
+        *_CACHE,
         *_LATER,
         Option("NX", "if_new"),
     ),
 )
-_ALTER_OPTIONS = OptionTable("VECTOR.ALTER", (_EF, _NPROBE, *_LATER))
+_ALTER_OPTIONS = OptionTable("VECTOR.ALTER", (_EF, _NPROBE, *_CACHE))
+_POLICY = ("levels", "ttl_s")
 
 
 def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
@@ -55,7 +62,8 @@ def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
     if_new = options.pop("if_new", False)
     if "dim" not in options:
         raise CommandError("DIM is missing: the dimension of the vectors is needed")
-    definition = IndexDefinition.of(name, **options)
+    policy = CachePolicy(**{key: options.pop(key) for key in _POLICY if key in options})
+    definition = IndexDefinition.of(name, **options, cache=policy)
     tenant = context.client.tenant
 
     async def created() -> Any:
@@ -70,8 +78,11 @@ def alter(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
     tenant = context.client.tenant
     context.server.service.index(tenant, args[1])
 
+    policy = {key: options.pop(key) for key in _POLICY if key in options}
+    change = partial(replace, **policy) if policy else None
+
     async def altered() -> Any:
-        await context.server.service.alter_index(tenant, args[1], **options)
+        await context.server.service.alter_index(tenant, args[1], **options, change_policy=change)
         return OK
 
     return altered()
@@ -114,9 +125,9 @@ def info(context: Context, args: list[bytes]) -> dict[str, Any]:
         "attributes_count": len(index.state.attributes),
         "expiring_count": len(index.state.expires_at_ms),
         "merging": index.merger.running,
-        "cache_levels": "OFF",
-        "cache_entries": 0,
-        "cache_bytes": 0,
+        "cache_levels": cache_policy.shown_levels(spec.cache.levels),
+        "cache_entries": len(index.cache),
+        "cache_bytes": index.cache.nbytes,
         "embedder": None,
         "created_at": int(spec.created_at),
     }

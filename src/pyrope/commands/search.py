@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pyrope.cache.query_key import QueryKey, text_key
+from pyrope.commands import cache_policy
 from pyrope.commands.context import Context, Pending
-from pyrope.commands.options import Convert, Option, OptionTable, integer, number
+from pyrope.commands.options import Convert, Option, OptionTable, choice, integer, number
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.commands.vector_argument import QUERY_ARGUMENT, check_blob, check_rows, parse_vector
 from pyrope.config import LimitSettings
@@ -17,13 +19,16 @@ from pyrope.engine.filter import Filter, compile_filter
 from pyrope.errors import CommandError
 from pyrope.resp.values import Raw
 from pyrope.resp.writer import encode, encode_bulk, encode_scores
+from pyrope.service.answers import OFF, Answer, CachedSearch, CacheMode, CacheWish, Near
+from pyrope.service.definition import NO_NEAR_HITS
 from pyrope.service.index import OpenIndex
 from pyrope.service.search import Hits, Search, SearchRequest
-from pyrope.types import IndexType
+from pyrope.types import IndexType, Metric
 
 GROUP = "vector"
 _COUNT = 10
 _TIMEOUT_MAX_MS = 3_600_000
+_TEXT_MAX_BYTES = 64 * 1024
 # What a native library's 32-bit integer holds.
 _MAX_SCANS = 2**31 - 1
 _NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
@@ -35,6 +40,13 @@ def _to_filter(raw: bytes, limits: LimitSettings) -> Filter:
     return compile_filter(raw, max_bytes=limits.filter_bytes)
 
 
+def _to_text(raw: bytes, _limits: LimitSettings) -> QueryKey:
+    if len(raw) > _TEXT_MAX_BYTES:
+        raise CommandError(f"QUERY has {len(raw)} bytes, the limit is {_TEXT_MAX_BYTES}")
+    return text_key(raw)
+
+
+_MODES = {mode.value.encode(): mode for mode in CacheMode}
 _count: Convert = integer("COUNT", 1, "count")
 
 SEARCH_OPTIONS = (
@@ -54,9 +66,11 @@ SEARCH_OPTIONS = (
         argument="distances",
     ),
     Option("TRUTH", "exact"),
-    Option("CACHE", "cache", unavailable=True),
-    Option("MINRECALL", "min_recall", unavailable=True),
-    Option("QUERY", "query", unavailable=True),
+    Option("CACHE", "cache", choice("CACHE", _MODES), argument="|".join(CacheMode.__members__)),
+    Option("MINRECALL", "min_recall", cache_policy.min_recall, type="double", argument="recall"),
+    Option("CERTIFIED", "basis", constant="CERTIFIED"),
+    Option("ESTIMATED", "basis", constant="ESTIMATED"),
+    Option("QUERY", "query", _to_text, argument="text"),
     Option("SESSION", "session", unavailable=True),
     Option(
         "TIMEOUT",
@@ -78,6 +92,8 @@ class _Renderer:
 
     Attributes:
         received_at: monotonic time in seconds at which the command began.
+        looked_up_at: when it went to the caches.
+        words: of the command, if they are all that its reply depends on.
     """
 
     context: Context
@@ -85,33 +101,54 @@ class _Renderer:
     options: Mapping[str, Any]
     search_options: SearchOptions
     received_at: float
+    looked_up_at: float
+    words: tuple[Hashable, ...] | None = None
 
-    def one(self, answers: list[Hits], protocol: int) -> Raw:
+    def one(self, answers: list[Answer], protocol: int) -> Raw:
         return Raw(self._encode(answers[0], protocol))
 
-    def many(self, answers: list[Hits], protocol: int) -> Raw:
-        parts = [self._encode(hits, protocol) for hits in answers]
+    def one_found(self, found: list[Hits], protocol: int) -> Raw:
+        return Raw(self._encode(Answer(found[0], OFF), protocol))
+
+    def many_found(self, found: list[Hits], protocol: int) -> Raw:
+        return self.many([Answer(hits, OFF) for hits in found], protocol)
+
+    def many(self, answers: list[Answer], protocol: int) -> Raw:
+        parts = [self._encode(answer, protocol) for answer in answers]
         return Raw(b"*%d\r\n" % len(parts) + b"".join(parts))
 
-    def _encode(self, hits: Hits, protocol: int) -> bytes:
+    def form(self, protocol: int) -> Hashable:
+        """What a reply is made of, beside the hits; None where it must be made anew each time."""
         options = self.options
+        if "with_info" in options or "with_attributes" in options:
+            return None
+        get = options.get
+        return protocol, "with_scores" in options, get("count", _COUNT), get("epsilon")
+
+    def _encode(self, answer: Answer, protocol: int) -> bytes:
+        options = self.options
+        if answer.reply is not None:
+            return answer.reply
         if not options.get("with_info"):
-            return _encode_hits(hits, options, protocol)
+            encoded = _encode_hits(answer.hits, options, protocol)
+            if answer.key is not None and (form := self.form(protocol)) is not None:
+                self.index.cache.keep_reply(answer.key, form, encoded, self.words)
+            return encoded
         clock = self.context.server.clock
         began = clock.monotonic()
-        encoded = _encode_hits(hits, options, protocol)
+        encoded = _encode_hits(answer.hits, options, protocol)
         ended = clock.monotonic()
-        return b"*2\r\n" + encoded + encode(self._info(hits, began, ended), protocol)
+        return b"*2\r\n" + encoded + encode(self._info(answer, began, ended), protocol)
 
-    def _info(self, hits: Hits, began: float, ended: float) -> dict[str, Any]:
-        spec = self.index.spec
+    def _info(self, answer: Answer, began: float, ended: float) -> dict[str, Any]:
+        spec, hits = self.index.spec, answer.hits
         return {
-            "cache": "off",
-            "repaired": 0,
+            "cache": answer.source.level,
+            "repaired": int(answer.source.repaired),
             # Only a full scan proves its answer; a graph's is as good as its recall, which
             # nothing has audited.
-            "certified_recall": 1.0 if hits.exact else 0.0,
-            "estimated_recall": 1.0 if hits.exact else None,
+            "certified_recall": _or(answer.certified, 1.0 if hits.exact else 0.0),
+            "estimated_recall": _or(answer.estimated, 1.0 if hits.exact else None),
             "cost": None,
             "cost_saved": None,
             "metric": spec.metric.value,
@@ -122,7 +159,7 @@ class _Renderer:
             "request_id": f"{self.context.server.run_id[:8]}-{next(_request_numbers):x}",
             "latency_us": {
                 "total": _microseconds(ended - self.received_at),
-                "cache": 0,
+                "cache": _microseconds(self.looked_up_at - self.received_at),
                 "queue": _microseconds(hits.queue_seconds),
                 "search": _microseconds(hits.search_seconds),
                 "attributes": _microseconds(ended - began),
@@ -136,6 +173,10 @@ class _Renderer:
         chosen = self.index.engine.parameters
         asked = self.search_options.nprobe or chosen.get("nprobe", 0)
         return min(asked, chosen.get("nlist", 0)) or None
+
+
+def _or(value: float | None, otherwise: float | None) -> float | None:
+    return otherwise if value is None else value
 
 
 def _microseconds(seconds: float) -> int:
@@ -170,15 +211,9 @@ def _encode_attributes(hits: Hits, protocol: int) -> list[bytes]:
     return [null if raw is None else encode_bulk(raw) for raw in hits.attributes]
 
 
-def _submit(
-    context: Context,
-    index: OpenIndex,
-    queries: bytes,
-    options: Mapping[str, Any],
-    effort: SearchOptions,
-) -> SearchRequest:
+def _asked(options: Mapping[str, Any], effort: SearchOptions) -> Search:
     get = options.get
-    asked = Search(
+    return Search(
         get("count", _COUNT),
         effort,
         get("exact", False),
@@ -186,10 +221,30 @@ def _submit(
         get("epsilon"),
         get("with_attributes", False),
     )
-    timeout = get("timeout")
-    return index.search(
-        context.client.id, queries, asked, timeout=None if timeout is None else timeout / 1000
-    )
+
+
+def _wish(index: OpenIndex, options: Mapping[str, Any]) -> CacheWish:
+    """What is asked of the caches.
+
+    Raises:
+        CommandError: near hits are asked for, and there are none with this metric.
+    """
+    policy = index.spec.cache
+    min_recall = options.get("min_recall", policy.min_recall)
+    near = None
+    if min_recall:
+        if index.spec.metric is Metric.IP:
+            raise CommandError(NO_NEAR_HITS)
+        certified = options.get("basis") == "CERTIFIED"
+        if "min_recall" not in options:
+            certified = policy.certified
+        near = Near(min_recall, certified)
+    return CacheWish(options.get("cache", CacheMode.AUTO), near, options.get("query"))
+
+
+def _seconds(options: Mapping[str, Any]) -> float | None:
+    timeout = options.get("timeout")
+    return None if timeout is None else timeout / 1000
 
 
 def _parse(table: OptionTable, args: list[bytes], limits: LimitSettings, position: int) -> Any:
@@ -198,6 +253,8 @@ def _parse(table: OptionTable, args: list[bytes], limits: LimitSettings, positio
         raise CommandError(
             "TRUTH and MAXSCANS contradict one another: TRUTH computes every distance"
         )
+    if "basis" in options and "min_recall" not in options:
+        raise CommandError(f"{options['basis']} says how MINRECALL is meant, which is missing")
     return options
 
 
@@ -220,21 +277,60 @@ def _effort(index: OpenIndex, options: Mapping[str, Any]) -> SearchOptions:
     return SearchOptions(ef=options.get("ef", spec.ef), max_scans=max_scans)
 
 
-def search(context: Context, args: list[bytes]) -> Pending:
-    server = context.server
+def _search_uncached(
+    context: Context,
+    index: OpenIndex,
+    queries: bytes,
+    options: Mapping[str, Any],
+    effort: SearchOptions,
+) -> SearchRequest:
+    request = index.search(
+        context.client.id, queries, _asked(options, effort), timeout=_seconds(options)
+    )
+    index.cache.statistics.uncached += request.weight
+    return request
+
+
+def search(context: Context, args: list[bytes]) -> Pending | Raw:
+    server, client = context.server, context.client
+    words = (client.protocol, *args[2:])
+    known = server.service.find_index(client.tenant, args[1])
+    if known is not None:
+        known.remove_expired()
+        reply = known.cache.reply_to(words)
+        if reply is not None:
+            return Raw(reply)
     received_at = server.clock.monotonic()
     limits = server.settings.limits
     vector, position = parse_vector(args, 2, limits, element=True)
     options = _parse(SEARCH_TABLE, args, limits, position)
-    index = server.service.index(context.client.tenant, args[1])
-    index.remove_expired()
+    index = server.service.index(client.tenant, args[1]) if known is None else known
     query = vector.resolve(index)
     effort = _effort(index, options)
-    renderer = _Renderer(context, index, options, effort, received_at)
-    return Pending(_submit(context, index, query, options, effort), renderer.one)
+    wish = _wish(index, options)
+    if wish.mode is CacheMode.OFF or not index.spec.cache.levels:
+        renderer = _Renderer(context, index, options, effort, received_at, received_at)
+        return Pending(_search_uncached(context, index, query, options, effort), renderer.one_found)
+    looked_up_at = server.clock.monotonic() if "with_info" in options else received_at
+    # What an id stands for may change, and so may what a text does.
+    repeatable = wish.mode is CacheMode.AUTO and wish.text is None and args[2].upper() == b"FP32"
+    renderer = _Renderer(
+        context, index, options, effort, received_at, looked_up_at, words if repeatable else None
+    )
+    answers = index.cache.search(
+        client.id,
+        query,
+        _asked(options, effort),
+        wish,
+        _seconds(options),
+        renderer.form(client.protocol),
+    )
+    if isinstance(answers, CachedSearch):
+        return Pending(answers, renderer.one)
+    return renderer.one(answers, client.protocol)
 
 
-def msearch(context: Context, args: list[bytes]) -> Pending:
+def msearch(context: Context, args: list[bytes]) -> Pending | Raw:
     server = context.server
     received_at = server.clock.monotonic()
     limits = server.settings.limits
@@ -253,9 +349,24 @@ def msearch(context: Context, args: list[bytes]) -> Pending:
             f"over the limit of {limits.count} in one command"
         )
     check_rows(blob, index.spec.dim)
+    index.remove_expired()
     effort = _effort(index, options)
-    renderer = _Renderer(context, index, options, effort, received_at)
-    return Pending(_submit(context, index, blob, options, effort), renderer.many)
+    if "query" in options:
+        raise CommandError("QUERY is the text of one query: VECTOR.SEARCH takes it")
+    client, wish = context.client, _wish(index, options)
+    renderer = _Renderer(context, index, options, effort, received_at, received_at)
+    if wish.mode is CacheMode.OFF or not index.spec.cache.levels:
+        return Pending(_search_uncached(context, index, blob, options, effort), renderer.many_found)
+    answers = index.cache.search(
+        client.id,
+        blob,
+        _asked(options, effort),
+        wish,
+        _seconds(options),
+    )
+    if isinstance(answers, CachedSearch):
+        return Pending(answers, renderer.many)
+    return renderer.many(answers, client.protocol)
 
 
 _FLAGS = frozenset({"readonly"})

@@ -6,13 +6,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pyrope.commands import connection, indexes, introspection, search, server, vectors
+from pyrope.commands import (
+    aliases,
+    cache,
+    clusters,
+    connection,
+    indexes,
+    introspection,
+    search,
+    server,
+    vectors,
+)
 from pyrope.commands.context import Context
 from pyrope.commands.spec import Command
 from pyrope.metrics import CommandStats
 from pyrope.resp.values import SimpleString
 
-_FAMILIES = (connection, introspection, server, indexes, vectors, search)
+_FAMILIES = (connection, introspection, server, indexes, vectors, search, cache, aliases, clusters)
 
 
 def _help(parent: Command) -> Command:

@@ -30,7 +30,7 @@ from pyrope.service.writes import (
 
 GROUP = "vector"
 # Ten years: what lives longer does not need to expire.
-_EXPIRY_MAX_S = 10 * 366 * 86_400
+EXPIRY_MAX_S = 10 * 366 * 86_400
 _SCAN_COUNT = 10
 _CHECKED_AT_ONCE_BYTES = 4 * 2**20
 
@@ -67,7 +67,7 @@ _ADD_OPTIONS = OptionTable(
         Option("SETATTR", "attributes", _to_attributes, argument="json"),
         Option("NX", "condition", constant=Condition.IF_NEW),
         Option("XX", "condition", constant=Condition.IF_THERE),
-        Option("EX", "expiry", integer("EX", 1, _EXPIRY_MAX_S), type="integer", argument="seconds"),
+        Option("EX", "expiry", integer("EX", 1, EXPIRY_MAX_S), type="integer", argument="seconds"),
     ),
 )
 

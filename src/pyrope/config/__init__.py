@@ -4,6 +4,9 @@ from pyrope.config.catalogue import Setting, every_setting, readable, readable_b
 from pyrope.config.render import toml_in_force
 from pyrope.config.runtime import config_names, config_set
 from pyrope.config.schema import (
+    AliasSettings,
+    CacheSettings,
+    ClusterSettings,
     EngineSettings,
     LimitSettings,
     LogSettings,
@@ -22,6 +25,9 @@ from pyrope.config.sources import (
 
 __all__ = [
     "CONFIG_ENV",
+    "AliasSettings",
+    "CacheSettings",
+    "ClusterSettings",
     "EngineSettings",
     "InvalidSettingsError",
     "LimitSettings",

@@ -262,6 +262,111 @@ class EngineSettings(_Group):
     )
 
 
+class CacheSettings(_Group):
+    """Answers that are kept, and brought up to date instead of searched for again."""
+
+    max_bytes: Size = setting(
+        256 * MIB,
+        "Memory that all cached answers together may take; 0: nothing is cached.",
+        unit="bytes",
+        ge=0,
+        le=1024 * GIB,
+    )
+    log_writes: int = setting(
+        65_536,
+        "Writes to an index that a cached answer may be behind before it is searched for again.",
+        unit="writes",
+        ge=1,
+        le=100_000_000,
+    )
+    candidates: int = setting(
+        200,
+        "Neighbours kept with an answer that is to serve near queries too.",
+        unit="vectors",
+        ge=1,
+        le=10_000,
+    )
+    audit_share: float = setting(
+        0.02,
+        "Of the time of one thread, what may go into searches that check near hits.",
+        ge=0.0001,
+        le=1,
+    )
+
+
+class ClusterSettings(_Group):
+    """Clusters of an index's vectors: how many, and how long answers in them are kept."""
+
+    min_vectors: int = setting(
+        1000,
+        "Vectors from which an index is divided into clusters by itself; below, it is one.",
+        unit="vectors",
+        ge=1,
+        le=1_000_000_000,
+    )
+    max_centroids: int = setting(
+        256,
+        "Most clusters of an index; there are about as many as the square root of its vectors.",
+        ge=1,
+        le=1024,
+    )
+    query_sample: int = setting(
+        512,
+        "Queries of late that are kept for each index, to see where its clusters should be.",
+        ge=1,
+        le=65_536,
+    )
+    drift_interval_s: float = setting(
+        60,
+        "Least time between two looks at whether the clusters of an index still fit.",
+        unit="s",
+        runtime=True,
+        ge=0.1,
+        le=31_536_000,
+    )
+    drift_factor: float = setting(
+        1.2,
+        "By how much the mean distance of recent vectors or queries to their centroids must have "
+        "grown for clusters to be learnt anew.",
+        runtime=True,
+        ge=1.01,
+        le=100,
+    )
+    window_s: float = setting(
+        300, "Writes to a cluster count for so long.", unit="s", ge=1, le=604_800
+    )
+    hot_factor: float = setting(
+        4.0,
+        "Where the policy of an index does not say: its clusters are hot from so many times the "
+        "mean writes of a cluster in the window.",
+        runtime=True,
+        ge=0.01,
+        le=1_000_000,
+    )
+    hot_min_writes: float = setting(
+        16.0,
+        "Where the policy of an index does not say: fewer writes in the window make no cluster "
+        "hot.",
+        unit="writes",
+        runtime=True,
+        ge=1,
+        le=1_000_000_000,
+    )
+    ttl_floor: float = setting(
+        0.1, "Times the base TTL: the least for hot clusters.", runtime=True, ge=0.001, le=1
+    )
+    ttl_ceiling: float = setting(
+        2.0, "Times the base TTL: the most for cold clusters.", runtime=True, ge=1, le=1000
+    )
+    ttl_hysteresis: float = setting(
+        0.1,
+        "The TTL of a cluster stays as it is until it is off by more than this share.",
+        runtime=True,
+        ge=0,
+        le=1,
+    )
+
+
 class StorageSettings(_Group):
     """How and when things reach the disk. Acknowledged writes always have."""
 
@@ -286,6 +391,42 @@ class StorageSettings(_Group):
         unit="bytes",
         ge=64 * KIB,
         le=GIB,
+    )
+
+
+class AliasSettings(_Group):
+    """Aliases of queries, in each index: other names of a query that is answered already."""
+
+    threshold: float = setting(
+        0.9,
+        "Confidence from which on an alias is followed; those set by hand have 1 unless they say "
+        "otherwise.",
+        runtime=True,
+        ge=0,
+        le=1,
+    )
+    max_entries: int = setting(
+        100_000,
+        "Aliases of one index; past it the least lately used one goes.",
+        runtime=True,
+        ge=1,
+        le=100_000_000,
+    )
+    max_bytes: Size = setting(
+        64 * MIB,
+        "Memory for the aliases of one index; past it the least lately used ones go.",
+        unit="bytes",
+        runtime=True,
+        ge=64 * KIB,
+        le=64 * GIB,
+    )
+    text_bytes: Size = setting(
+        4 * KIB,
+        "Length of an alias and of a canonical that are texts.",
+        unit="bytes",
+        runtime=True,
+        ge=1,
+        le=16 * KIB,
     )
 
 
@@ -407,7 +548,10 @@ class Settings(BaseSettings):
     tls: TlsSettings = Field(default_factory=TlsSettings, frozen=True)
     limits: LimitSettings = Field(default_factory=LimitSettings, frozen=True)
     engine: EngineSettings = Field(default_factory=EngineSettings, frozen=True)
+    cache: CacheSettings = Field(default_factory=CacheSettings, frozen=True)
+    clusters: ClusterSettings = Field(default_factory=ClusterSettings, frozen=True)
     storage: StorageSettings = Field(default_factory=StorageSettings, frozen=True)
+    aliases: AliasSettings = Field(default_factory=AliasSettings, frozen=True)
     slowlog: SlowlogSettings = Field(default_factory=SlowlogSettings, frozen=True)
     log: LogSettings = Field(default_factory=LogSettings, frozen=True)
 

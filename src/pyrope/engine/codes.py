@@ -127,7 +127,9 @@ class Scale:
                 far = np.einsum("ij,ij->i", beyond, beyond) > _FAR
             np.clip(codes, -LARGEST_CODE, LARGEST_CODE, out=codes)
             return np.rint(codes, out=codes), far if far.any() else None
-        largest = np.maximum(queries.max(axis=1, keepdims=True), -queries.min(axis=1, keepdims=True))
+        largest = np.maximum(
+            queries.max(axis=1, keepdims=True), -queries.min(axis=1, keepdims=True)
+        )
         # No division with a mask: it takes so long that the event loop gets the GIL meanwhile.
         codes = queries / np.where(largest > 0, largest, 1)
         reach: NDArray[np.float32] | int = LARGEST_CODE

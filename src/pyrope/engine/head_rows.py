@@ -70,7 +70,8 @@ class HeadRows:
             rows[:start], halves[:start] = self._rows[:start], self._halves[:start]
             self._rows, self._halves = rows, halves
         self._rows[start:stop] = unit_rows(vectors) if self._metric is Metric.COSINE else vectors
-        self._halves[start:stop] = 0.5 * norms * norms
+        with np.errstate(over="ignore"):
+            self._halves[start:stop] = 0.5 * norms * norms
         self._largest = max(self._largest, float(norms.max(initial=0)))
         least = float(norms.min(initial=1))
         if least < _SMALLEST_NORM or self._largest > _LARGEST_NORM:
@@ -103,7 +104,8 @@ class HeadRows:
         count, dim = queries.shape
         rows = self._rows[first:stop]
         products = np.empty((len(rows), count), dtype=np.float32)
-        transform = _faiss.LinearTransform(dim, count, False)
+        has_bias = False
+        transform = _faiss.LinearTransform(dim, count, has_bias)
         faiss.copy_array_to_vector(queries.ravel(), transform.A)
         transform.is_trained = True
         transform.apply_noalloc(len(rows), *map(_faiss.swig_ptr, (rows, products)))

@@ -242,6 +242,21 @@ class HeadTailIndex:
         there = np.nonzero(found.slots >= 0)
         return there[0], found.slots[there], found.scores[there]
 
+    def scores(self, query: Float32Matrix, slots: Slots, nearest: int) -> NDArray[np.float32]:
+        """Scores of one query, shape (1, dim), with live slots.
+
+        Those of the `nearest` best are as a search gives them, down to the last bit where that is
+        a full scan; the others may be off by a rounding.
+        """
+        scores: NDArray[np.float32] = self._reranker.scores(query, slots[None])[0]
+        if self.tail is None and len(slots):
+            best = np.arange(len(slots))
+            if nearest < len(slots):
+                keys = -scores if self.metric.higher_is_nearer else scores
+                best = np.argpartition(keys, nearest - 1)[:nearest]
+            scores[best] = self._scan.rescore(query, np.zeros(len(best), np.intp), slots[best])
+        return scores
+
     # -- writing ----------------------------------------------------------------------------------
 
     def append(self, slots: Slots, vectors: Float32Matrix) -> None:

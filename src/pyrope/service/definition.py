@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pyrope.engine.ivf_training import check_pqm
 from pyrope.errors import CommandError
-from pyrope.types import IndexSpec, IndexType, Metric
+from pyrope.types import DEFAULT_POLICY, CachePolicy, IndexSpec, IndexType, Metric
 
-ALTERABLE = frozenset({"ef", "nprobe"})
+ALTERABLE = frozenset({"ef", "nprobe", "cache"})
 """Fields of a definition that a later command may change."""
 
 _WITH_LISTS = frozenset(kind for kind in IndexType if kind.has_lists)
@@ -40,6 +40,7 @@ class IndexDefinition:
     nlist: int = 0
     nprobe: int = 0
     pqm: int = 0
+    cache: CachePolicy = DEFAULT_POLICY
 
     @staticmethod
     def of(name: str, dim: int, **options: Any) -> IndexDefinition:
@@ -51,6 +52,7 @@ class IndexDefinition:
         definition = IndexDefinition(name, dim, **options)
         check_options(definition.type, options)
         check_nprobe(definition.nprobe, definition.nlist)
+        check_policy(definition.metric, definition.cache)
         try:
             check_pqm(dim, definition.pqm)
         except ValueError as error:
@@ -60,9 +62,9 @@ class IndexDefinition:
     def describes(self, spec: IndexSpec) -> bool:
         """Whether an index is what is asked for, aside from what may have been altered since."""
         return all(
-            getattr(spec, field) == value
-            for field, value in asdict(self).items()
-            if field not in ALTERABLE
+            getattr(spec, field.name) == getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in ALTERABLE
         )
 
 
@@ -81,6 +83,18 @@ def check_nprobe(nprobe: int, nlist: int) -> None:
     """Raises CommandError where more lists are to be visited than there will be; 0: AUTO."""
     if nlist and nprobe > nlist:
         raise CommandError(f"invalid NPROBE: at most NLIST is expected, which is {nlist}")
+
+
+def check_policy(metric: Metric, policy: CachePolicy) -> None:
+    """Raises CommandError where a cache policy does not go with the metric."""
+    if policy.min_recall and metric is Metric.IP:
+        raise CommandError(NO_NEAR_HITS)
+
+
+NO_NEAR_HITS = (
+    "MINRECALL does not go with METRIC IP: without a bound on the norms of vectors, one query says "
+    "nothing about another"
+)
 
 
 def _listed(kinds: Iterable[IndexType]) -> str:

@@ -8,10 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pyrope.cache.write_log import WriteLog
 from pyrope.clock import Clock
+from pyrope.config import AliasSettings
+from pyrope.engine.attributes import parse_attributes
 from pyrope.engine.base import TailIndex
 from pyrope.engine.batcher import Batcher, Piece
+from pyrope.engine.beam import beam_distances
+from pyrope.engine.columns import AttributeColumns
 from pyrope.engine.executor import Executor
 from pyrope.engine.factory import TailOptions, create_tail
 from pyrope.engine.filter import Filter, MaskCache
@@ -19,15 +25,25 @@ from pyrope.engine.gate import Gate
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.errors import BusyError, NoIndexError
 from pyrope.metrics import ServerCounters
+from pyrope.service.aliases import Aliases
+from pyrope.service.caching import CacheServices, IndexCache
+from pyrope.service.clusters import ClusterServices, IndexClusters
 from pyrope.service.merging import Merger, MergeServices
-from pyrope.service.search import Found, Hits, Search, SearchRequest, run_batch
+from pyrope.service.search import (
+    Found,
+    Hits,
+    Search,
+    SearchRequest,
+    hits_wanted,
+    run_batch,
+)
 from pyrope.service.state import IndexState
 from pyrope.service.writer import IndexWriter
 from pyrope.service.writes import Write
 from pyrope.storage.group_commit import GroupCommitter
 from pyrope.storage.store import RecordColumns
 from pyrope.storage.vector_file import VectorFile
-from pyrope.types import IndexSpec, IndexType, Mask, Slots
+from pyrope.types import CachePolicy, IndexSpec, IndexType, Mask, Metric, Slots
 
 # Taking a deleted vector's place in a graph costs about six times what a new place costs (2.4
 # against 0.4 ms at 384 dimensions, benchmarks/micro_engine.py), so places are kept in reserve.
@@ -35,6 +51,8 @@ _GRAPH_REUSE_ABOVE = 0.1
 _GRAPHS_THAT_OVERWRITE = (IndexType.HNSW, IndexType.AUTO)
 # A client that asks now and then is not to find a long slice of merging in its way.
 _QUIET_SECONDS = 1.0
+# After the last write, until the head is merged to its last vector.
+_RESTING_SECONDS = 2.0
 # Deleted in one go on the loop: a millisecond at the most.
 _DELETED_AT_ONCE = 256
 
@@ -53,6 +71,9 @@ class IndexServices:
     queue_limit: Callable[[], int]
     merging: MergeServices
     tail_options: TailOptions
+    caching: CacheServices
+    aliases: AliasSettings
+    clusters: ClusterServices
 
 
 class OpenIndex:
@@ -63,6 +84,9 @@ class OpenIndex:
         active_type: what its tail is; FLAT while it has none, and is searched in full.
         saved_changes: `engine.tail_changes` when the tail was last saved.
         merger: moves its head into its tail.
+        cache: of its answers.
+        aliases: of its queries.
+        clusters: of its vectors.
         closed: it has been dropped, or the server is stopping: what takes long gives up.
 
     Args:
@@ -107,8 +131,19 @@ class OpenIndex:
             batch_max=services.batch_max,
         )
         self.merger = Merger(self, services.merging)
+        self.cache = IndexCache(self, services.caching, spec.tenant, spec.uid)
+        self.aliases = Aliases(
+            spec.uid,
+            spec.name,
+            settings=services.aliases,
+            clock=services.clock,
+            committer=services.committer,
+            spawn=services.spawn,
+        )
+        self.clusters = IndexClusters(self, services.clusters)
         self._removed: set[int] | None = None
         self._searched_at = float("-inf")
+        self._written_at = float("-inf")
 
     # -- what it holds ----------------------------------------------------------------------------
 
@@ -117,8 +152,17 @@ class OpenIndex:
 
     @property
     def memory_bytes(self) -> int:
-        """Anonymous memory of engine, ids and attributes, in bytes (estimated)."""
-        return self.engine.memory_bytes + self.state.memory_bytes
+        """Memory of what it holds beside cached answers, in bytes, by the structures it is in.
+
+        Rows in a file are not counted, as the system drops those pages when it needs memory; rows
+        of an index in memory are.
+        """
+        parts = (self.engine, self.state, self.vectors, self.aliases)
+        return sum(part.memory_bytes for part in parts) + self.clusters.nbytes + self.log.nbytes
+
+    @property
+    def log(self) -> WriteLog:
+        return self.cache.log
 
     @property
     def sequence(self) -> int:
@@ -138,7 +182,7 @@ class OpenIndex:
 
     @property
     def queued_requests(self) -> int:
-        return self.batcher.queued + len(self._writer)
+        return self.batcher.queued + len(self._writer) + self.aliases.queued
 
     def vector(self, id_: bytes) -> bytes | None:
         """The vector of an id as it was sent, little-endian float32; None without one."""
@@ -200,20 +244,84 @@ class OpenIndex:
     def _deliver(self, piece: Piece[SearchRequest], found: Found) -> None:
         """On the loop, before any write can come in between the search and the naming of hits."""
         request = piece.request
-        encoded, attributes = self.state.ids.encoded, self.state.attributes.get
         queued = found.began_at - request.queued_at
         took = found.ended_at - found.began_at
         hits: list[Hits] = []
-        for slots, scores in zip(found.slots, found.scores, strict=True):
-            ids = encoded(slots)
-            if None in ids:  # expired while the search was under way
-                kept = [position for position, id_ in enumerate(ids) if id_ is not None]
-                slots = [slots[position] for position in kept]  # noqa: PLW2901 - the rest of them
-                scores = [scores[position] for position in kept]  # noqa: PLW2901
-                ids = encoded(slots)
-            stored = [attributes(slot) for slot in slots] if request.asked.with_attributes else []
-            hits.append(Hits(ids, scores, stored, found.exact, queued, took))  # type: ignore[arg-type]  # no None is left
+        for slots, scores, whole in zip(found.slots, found.scores, found.whole, strict=True):
+            ids, slots, scores, stored = self._named(slots, scores, request.asked)  # noqa: PLW2901
+            whole = whole and len(ids) == len(slots)  # noqa: PLW2901
+            hits.append(Hits(ids, scores, stored, found.exact, queued, took, slots, whole))
         request.answer(piece.start, hits)
+
+    def _named(
+        self, slots: list[int], scores: list[float], asked: Search
+    ) -> tuple[list[bytes], list[int], list[float], list[bytes | None]]:
+        """Ids, slots, scores and attributes of what has not expired."""
+        encoded, attributes = self.state.ids.encoded, self.state.attributes.get
+        ids = encoded(slots)
+        if None in ids:  # expired while the search was under way
+            kept = [position for position, id_ in enumerate(ids) if id_ is not None]
+            slots = [slots[position] for position in kept]
+            scores = [scores[position] for position in kept]
+            ids = encoded(slots)
+        stored = [attributes(slot) for slot in slots] if asked.with_attributes else []
+        return ids, slots, scores, stored  # type: ignore[return-value]  # no None is left
+
+    def alter(self, spec: IndexSpec) -> None:
+        """Go by another definition, which differs in what may be altered."""
+        self.spec = spec
+        self.cache.follow_policy()
+
+    # -- what its caches need ---------------------------------------------------------------------
+
+    @property
+    def metric(self) -> Metric:
+        return self.spec.metric
+
+    @property
+    def dim(self) -> int:
+        return self.spec.dim
+
+    @property
+    def policy(self) -> CachePolicy:
+        return self.spec.cache
+
+    def name(self, slots: list[int], scores: list[float], asked: Search, *, exact: bool) -> Hits:
+        """Hits of slots that hold vectors, nearest first, cut to what is asked."""
+        kept = hits_wanted(slots, scores, asked, self.spec.metric)
+        ids, slots, scores, stored = self._named(slots[:kept], scores[:kept], asked)
+        return Hits(ids, scores, stored, exact, 0.0, 0.0, slots, whole=False)
+
+    def scores(self, query: bytes, slots: Slots, nearest: int) -> NDArray[np.float32]:
+        """Scores of slots that hold vectors, shape (n,); see `HeadTailIndex.scores`."""
+        return self.engine.scores(np.frombuffer(query, "<f4")[None], slots, nearest)
+
+    def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots:
+        """Those of the slots that can be named now, and match the filter."""
+        listed = slots.tolist()
+        named = self.state.ids.encoded(listed)
+        if filter_ is None:
+            return slots[np.array([id_ is not None for id_ in named], np.bool_)]
+        columns = AttributeColumns()
+        for row, (slot, id_) in enumerate(zip(listed, named, strict=True)):
+            raw = None if id_ is None else self.state.attributes.get(slot)
+            if raw is not None:
+                columns.set(row, parse_attributes(raw))
+        return slots[filter_.mask(columns, len(listed))]
+
+    def search_cost(self, asked: Search) -> float:
+        """Distances that a search computes, about (see `engine.beam`)."""
+        count = len(self.engine)
+        kind = self.active_type
+        if asked.exact or kind is IndexType.FLAT:
+            return float(count)
+        if kind.has_lists:
+            chosen = self.engine.parameters
+            nlist = max(chosen.get("nlist", 1), 1)
+            nprobe = asked.options.nprobe or chosen.get("nprobe", 1)
+            return nlist + count * min(1.0, nprobe / nlist)
+        beam = max(asked.options.ef or self.spec.ef, asked.count)
+        return float(beam_distances(beam, self.spec.m, count))
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -240,8 +348,14 @@ class OpenIndex:
         quiet = self._services.clock.monotonic() - self._searched_at
         return self.batcher.busy or quiet < _QUIET_SECONDS
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether nothing has been written for a while."""
+        return self._services.clock.monotonic() - self._written_at >= _RESTING_SECONDS
+
     def written(self) -> None:
         """Something has been written: see whether the merger has work."""
+        self._written_at = self._services.clock.monotonic()
         self.merger.nudge()
 
     async def delete_slots(self, slots: Sequence[int]) -> None:
@@ -263,6 +377,8 @@ class OpenIndex:
         if due <= now_ms:
             slots = self.state.take_expired(now_ms, self._writer.touched)
             if slots:
+                self.log.gone(slots)
+                self.clusters.removed(np.array(slots, np.int64))
                 self._services.counters().vectors_expired_total += len(slots)
                 self._writer.delete_expired(slots)
 
@@ -303,10 +419,13 @@ class OpenIndex:
         error = _dropped(self.spec)
         self.batcher.fail_queued(error)
         self._writer.fail_queued(error)
+        self.aliases.fail_queued(error)
 
     async def drain(self) -> None:
         """Return once every write that was queued is through."""
         await self._writer.drain()
+        await self.aliases.drain()
+        await self.clusters.drain()
 
     async def close(self) -> None:
         """Refuse what waits, wait for what runs, and give the memory back.
@@ -317,6 +436,9 @@ class OpenIndex:
         self.refuse_queued()
         await self.drain()
         await self.merger.stop()
+        await self.clusters.stop()
+        self.cache.close()
+        self.aliases.close()
         await self.gate.enter_exclusive()
         # Not left to the garbage collector, which may take its time: a graph is large, and a mapped
         # file holds a descriptor.

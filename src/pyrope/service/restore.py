@@ -15,6 +15,7 @@ from pyrope.engine.base import DamagedIndexError, TailIndex
 from pyrope.engine.executor import Executor
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.log import get_logger
+from pyrope.service import aliases
 from pyrope.service.graphs import graph_meta
 from pyrope.service.index import IndexServices, OpenIndex
 from pyrope.storage.codec import damaged_rows
@@ -44,7 +45,7 @@ async def restore_index(
 ) -> OpenIndex:
     """Open an index as the store holds it.
 
-    Vectors whose record or row is damaged are left out; the log says which.
+    Vectors whose record or row is damaged are left out; the log says which. So are side records.
     """
     columns = await storage.run(store.load, spec.uid)
     vectors = await storage.run(store.vectors, spec.uid, spec.dim)
@@ -54,6 +55,11 @@ async def restore_index(
         _report_damage(spec, columns, damaged)
     index = OpenIndex(spec, vectors, HeadTailIndex(spec.metric, spec.dim, vectors), services)
     await services.executor.run(index.restore, columns, damaged)
+    side = await storage.run(store.load_side, spec.uid)
+    if side.damaged:
+        _log.error("side records are damaged on disk and left out", index=spec.name, n=side.damaged)
+    kept = [record for record in side.records if record.kind == aliases.SIDE_KIND]
+    await services.executor.run(index.aliases.restore, kept)
     live = await services.executor.run(_live_slots, index)
     tail: TailIndex | str = _MISSING
     path = store.graph_path(spec.uid)
@@ -62,6 +68,7 @@ async def restore_index(
     found = None if isinstance(tail, str) else tail
     await services.executor.run(index.engine.restore, live, found)
     index.tail_restored()
+    await index.clusters.restore(side.records)
     # An index that is too small for a tail never had one.
     if isinstance(tail, str) and (tail != _MISSING or index.merger.running):
         _log.warning("graph is built anew", index=spec.name, reason=tail, vectors=len(live))

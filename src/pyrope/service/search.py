@@ -45,6 +45,8 @@ class Hits(NamedTuple):
         attributes: raw JSON of each hit, None where it has none; empty unless asked for.
         exact: whether everything was scanned, so that the answer is proven.
         queue_seconds, search_seconds: spent waiting for a batch, and in it.
+        slots: of the hits.
+        whole: whether they are known to be everything that takes part.
     """
 
     ids: list[bytes]
@@ -53,6 +55,8 @@ class Hits(NamedTuple):
     exact: bool
     queue_seconds: float
     search_seconds: float
+    slots: list[int]
+    whole: bool
 
 
 class SearchRequest(Promise[list[Hits]]):
@@ -92,7 +96,9 @@ class SearchRequest(Promise[list[Hits]]):
             self.set_result(self._hits)
 
 
-_MISSING = Hits([], [], [], exact=False, queue_seconds=0.0, search_seconds=0.0)
+_MISSING = Hits(
+    [], [], [], exact=False, queue_seconds=0.0, search_seconds=0.0, slots=[], whole=False
+)
 
 
 class Found(NamedTuple):
@@ -100,12 +106,14 @@ class Found(NamedTuple):
 
     Attributes:
         exact: whether everything that takes part was scanned.
+        whole: of each row, whether it is known to be everything that takes part.
         began_at, ended_at: monotonic times of the native call that found it.
     """
 
     slots: list[list[int]]
     scores: list[list[float]]
     exact: bool
+    whole: list[bool]
     began_at: float
     ended_at: float
 
@@ -175,20 +183,24 @@ def _run_group(
     exact = asked.exact or engine.is_exact(asked.options)
     # One conversion for the whole group: a call per row would cost more than the rows do.
     slots, scores = neighbours.slots.tolist(), neighbours.scores.tolist()
+    width = neighbours.slots.shape[1]
     found = []
     row = 0
     for request, start, stop in pieces:
         end = row + stop - start
+        whole = [False] * (stop - start)
         for i in range(row, end):
-            kept = _kept(slots[i], scores[i], request.asked, engine.metric)
+            if width < request.asked.count:
+                whole[i - row] = not width or slots[i][-1] >= 0
+            kept = hits_wanted(slots[i], scores[i], request.asked, engine.metric)
             if kept < len(slots[i]):
                 slots[i], scores[i] = slots[i][:kept], scores[i][:kept]
-        found.append(Found(slots[row:end], scores[row:end], exact, began_at, ended_at))
+        found.append(Found(slots[row:end], scores[row:end], exact, whole, began_at, ended_at))
         row = end
     return found
 
 
-def _kept(slots: list[int], scores: list[float], asked: Search, metric: Metric) -> int:
+def hits_wanted(slots: list[int], scores: list[float], asked: Search, metric: Metric) -> int:
     """How many of the neighbours, nearest first, are hits."""
     kept = min(len(slots), asked.count)
     while kept and slots[kept - 1] < 0:

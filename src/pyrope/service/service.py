@@ -6,17 +6,22 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any, TypeVar
 
+from numpy.typing import NDArray
+
+from pyrope.cache.value_cache import ValueCache
 from pyrope.clock import Clock
 from pyrope.config import Settings
 from pyrope.engine import init_worker_thread
 from pyrope.engine.auto import SearchCosts, measure_costs
 from pyrope.engine.executor import Executor
 from pyrope.engine.factory import TailOptions
+from pyrope.engine.free_memory import SettledWork, give_back_free_memory
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.errors import (
     CommandError,
@@ -28,16 +33,32 @@ from pyrope.errors import (
 )
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
-from pyrope.service.definition import IndexDefinition, check_nprobe, check_options
+from pyrope.semantic.centroids import Centroids
+from pyrope.service.caching import CacheServices
+from pyrope.service.clusters import ClusterServices
+from pyrope.service.definition import (
+    IndexDefinition,
+    check_nprobe,
+    check_options,
+    check_policy,
+)
 from pyrope.service.graphs import GraphSaver
 from pyrope.service.index import IndexServices, OpenIndex
 from pyrope.service.merging import MergeOptions, MergeServices
+from pyrope.service.near_levels import Kept
 from pyrope.service.restore import Progress, restore_index
 from pyrope.storage.group_commit import CommitStatistics, GroupCommitter
 from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.memory_store import MemoryStore
 from pyrope.storage.store import DropIndex, PutIndex, Store
-from pyrope.types import IndexSpec, IndexType, Metric
+from pyrope.types import (
+    CacheLevel,
+    CachePolicy,
+    Float32Matrix,
+    IndexSpec,
+    IndexType,
+    Metric,
+)
 
 _log = get_logger(__name__)
 
@@ -45,6 +66,10 @@ INDEX_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # Estimating the memory of every index takes a few microseconds each, so it is not done per write.
 _MEMORY_ESTIMATE_AGE_S = 0.1
 _SWEEP_INTERVAL_S = 0.1
+# Of the draws that spread the expiry of answers and choose which to compare.
+_CACHE_SEED = 20
+# Answers looked at in one sweep: a tenth of a millisecond.
+_SWEPT_ANSWERS = 1000
 # Looking at every file takes 20 us an index, in the thread that commits.
 _DISK_COUNT_INTERVAL_S = 10.0
 
@@ -90,10 +115,16 @@ class Service:
             search_costs=self._search_costs,
             memory_left=self._memory_left,
         )
+        self.cache: ValueCache[Kept] = ValueCache(
+            settings.cache.max_bytes,
+            clock=clock,
+            random=Random(_CACHE_SEED),  # noqa: S311 - no secret
+        )
         self._costs: dict[tuple[Metric, int, int, int, int], SearchCosts] = {}
         self._store: Store | None = None
         self._committer: GroupCommitter | None = None
         self._saver: GraphSaver | None = None
+        self._settled = SettledWork()
         self._memory_bytes = 0
         self._memory_at = float("-inf")
         self._disk_bytes = 0
@@ -182,7 +213,7 @@ class Service:
         await asyncio.shield(self._background[0])
 
     async def _sweep(self) -> None:
-        """Now and then: take out what has expired, and save graphs that have changed enough."""
+        """Now and then: take out what has expired, merge what rests, save what has changed."""
         counted_at = float("-inf")
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_S)
@@ -190,14 +221,28 @@ class Service:
                 continue
             for index in self.indexes():
                 index.remove_expired()
+                index.merger.nudge()
+                index.aliases.sweep()
+                index.clusters.nudge()
+            self.cache.sweep(_SWEPT_ANSWERS)
+            now = self.clock.monotonic()
+            if self._settled.ended(self._work_done(), now):
+                self._spawn(self._give_back_memory())
             if not self.saver.saving:
                 due = self.saver.due(self.indexes(), self.settings.storage)
                 if due:
                     self._spawn(self.saver.save(due))
-            now = self.clock.monotonic()
             if now - counted_at >= _DISK_COUNT_INTERVAL_S:
                 counted_at = now
                 await self._count_disk()
+
+    async def _give_back_memory(self) -> None:
+        await self._builder.run(give_back_free_memory)
+
+    def _work_done(self) -> int:
+        """Another number whenever something has been written, merged or dropped."""
+        indexes = self._indexes.values()
+        return len(indexes) + sum(one.sequence + one.engine.tail_changes for one in indexes)
 
     async def _count_disk(self) -> None:
         try:
@@ -209,6 +254,9 @@ class Service:
 
     def indexes(self) -> list[OpenIndex]:
         return list(self._indexes.values())
+
+    def indexes_of(self, tenant: str) -> list[OpenIndex]:
+        return [index for (owner, _), index in self._indexes.items() if owner == tenant]
 
     def index_names(self, tenant: str) -> list[str]:
         return sorted(name for owner, name in self._indexes if owner == tenant)
@@ -286,7 +334,10 @@ class Service:
             store = self._opened()
             uid = await self._storage.run(store.next_uid)
             spec = IndexSpec(
-                uid=uid, tenant=tenant, created_at=self.clock.wall(), **asdict(definition)
+                uid=uid,
+                tenant=tenant,
+                created_at=self.clock.wall(),
+                **{field.name: getattr(definition, field.name) for field in fields(definition)},
             )
             # The file first: once the catalogue names an index, nothing may fail any more.
             vectors = await self._storage.run(store.vectors, uid, spec.dim)
@@ -328,12 +379,19 @@ class Service:
             await self.drop_index(tenant, name.encode())
 
     async def alter_index(
-        self, tenant: str, name: bytes, *, ef: int | None = None, nprobe: int | None = None
+        self,
+        tenant: str,
+        name: bytes,
+        *,
+        ef: int | None = None,
+        nprobe: int | None = None,
+        change_policy: Callable[[CachePolicy], CachePolicy] | None = None,
     ) -> None:
-        """Change the default effort of an index, durably; searches that come after it go by it.
+        """Change what searches of an index go by, durably, for all that come after it.
 
         Args:
             ef, nprobe: as in `IndexSpec`; None: as it is.
+            change_policy: makes another cache policy of the one in force.
 
         Raises:
             NoIndexError: there is no such index.
@@ -351,9 +409,12 @@ class Service:
                 ef=index.spec.ef if ef is None else ef,
                 nprobe=index.spec.nprobe if nprobe is None else nprobe,
             )
+            if change_policy is not None:
+                spec = replace(spec, cache=change_policy(spec.cache))
+                check_policy(spec.metric, spec.cache)
             check_nprobe(spec.nprobe, spec.nlist)
             await self._commit(PutIndex(spec.uid, _encode_spec(spec)))
-            index.spec = spec
+            index.alter(spec)
 
     async def build_index(self, tenant: str, name: bytes) -> None:
         """Merge what an index has in its head now, train it, and remove its tombstones.
@@ -435,7 +496,27 @@ class Service:
                 sq8_rerank_factor=self.settings.engine.sq8_rerank_factor,
                 pq_rerank_factor=self.settings.engine.pq_rerank_factor,
             ),
+            caching=CacheServices(
+                cache=self.cache,
+                settings=self.settings.cache,
+                clock=self.clock,
+                spawn=self._spawn,
+                assign_many=self._assign_many,
+            ),
+            aliases=self.settings.aliases,
+            clusters=ClusterServices(
+                background=self._builder,
+                committer=self._committer,
+                clock=self.clock,
+                spawn=self._spawn,
+                settings=self.settings.clusters,
+            ),
         )
+
+    def _assign_many(
+        self, centroids: Centroids, rows: Float32Matrix
+    ) -> asyncio.Future[NDArray[Any]]:
+        return self._builder.run(centroids.assign_many, rows)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that `stop` waits for."""
@@ -451,11 +532,17 @@ def _text(name: bytes) -> str:
 
 
 def _encode_spec(spec: IndexSpec) -> bytes:
-    return json.dumps(asdict(spec)).encode()
+    plain = asdict(spec)
+    plain["cache"]["levels"] = sorted(spec.cache.levels)
+    return json.dumps(plain).encode()
 
 
 def _decode_spec(blob: bytes) -> IndexSpec:
-    fields = json.loads(blob)
-    fields["metric"] = Metric(fields["metric"])
-    fields["type"] = IndexType(fields["type"])
-    return IndexSpec(**fields)
+    plain = json.loads(blob)
+    plain["metric"] = Metric(plain["metric"])
+    plain["type"] = IndexType(plain["type"])
+    # Absent from what was written before there were caches.
+    policy = plain.pop("cache", {})
+    if "levels" in policy:
+        policy["levels"] = frozenset(map(CacheLevel, policy["levels"]))
+    return IndexSpec(**plain, cache=CachePolicy(**policy))

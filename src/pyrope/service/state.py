@@ -8,13 +8,15 @@ from collections.abc import Callable, Container
 
 from pyrope.engine.attributes import parse_attributes
 from pyrope.engine.columns import AttributeColumns
-from pyrope.service.ids import IdMap
+from pyrope.service.ids import NUMBER_BYTES, IdMap, allocated_bytes
 from pyrope.service.writes import Attributes
 from pyrope.storage.store import RecordColumns
 from pyrope.types import Slots
 
 # Entries of the heap that nothing stands behind any more, before it is made anew.
 _STALE_EXPIRIES = 1024
+# A tuple of two, and what the collector of cycles puts before it.
+_PAIR_BYTES = 56 + 16
 
 
 class IndexState:
@@ -39,21 +41,24 @@ class IndexState:
 
     @property
     def memory_bytes(self) -> int:
-        """Of ids, attributes and expiries, in bytes (estimated)."""
+        """Of ids, attributes and expiries, in bytes (by CPython's structures)."""
         return (
             self.ids.memory_bytes
             + self.columns.nbytes
             + self._attribute_bytes
             + sys.getsizeof(self.attributes)
             + sys.getsizeof(self.expires_at_ms)
-            + 100 * len(self._expiries)
+            + sys.getsizeof(self._expiries)
+            # Slots and times are objects; the tuples of the heap are known to the collector.
+            + NUMBER_BYTES * (len(self.attributes) + len(self.expires_at_ms))
+            + _PAIR_BYTES * len(self._expiries)
         )
 
     def drop_attributes(self, slots: list[int]) -> list[int]:
         """Forget the raw attributes of slots. Returns those that still have columns to clear."""
         held = [slot for slot in slots if slot in self.attributes]
         for slot in held:
-            self._attribute_bytes -= sys.getsizeof(self.attributes.pop(slot))
+            self._attribute_bytes -= allocated_bytes(self.attributes.pop(slot))
         return held
 
     def clear_columns(self, slots: list[int]) -> None:
@@ -65,11 +70,11 @@ class IndexState:
         """Replace a slot's attributes; None or an empty `raw` leaves it without."""
         old = self.attributes.pop(slot, None)
         if old is not None:
-            self._attribute_bytes -= sys.getsizeof(old)
+            self._attribute_bytes -= allocated_bytes(old)
             self.columns.clear(slot)
         if attributes is not None and attributes.raw:
             self.attributes[slot] = attributes.raw
-            self._attribute_bytes += sys.getsizeof(attributes.raw)
+            self._attribute_bytes += allocated_bytes(attributes.raw)
             self.columns.set(slot, attributes.parsed)
 
     def bind(self, id_: bytes, slot: int, attributes: Attributes, expires_at_ms: int) -> None:

@@ -27,12 +27,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pyrope.cache.write_log import WriteLog
 from pyrope.engine.executor import Executor
 from pyrope.engine.gate import Gate
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.errors import MisconfError, PyropeError
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
+from pyrope.service.clusters import IndexClusters
 from pyrope.service.state import IndexState
 from pyrope.service.writes import Plan, Stored, Write, WriteQueue, plan
 from pyrope.storage.group_commit import GroupCommitter
@@ -51,6 +53,12 @@ class Target(Protocol):
 
     state: IndexState
     engine: HeadTailIndex
+    clusters: IndexClusters
+
+    @property
+    def log(self) -> WriteLog:
+        """Of what searches come to see; told in the same turn of the loop as `state`."""
+        ...
 
     @property
     def gate(self) -> Gate: ...
@@ -290,11 +298,14 @@ class IndexWriter:
             await target.gate.enter_exclusive()
             try:
                 slots = [target.state.forget(id_) for id_ in made.removed]
+                target.log.gone(slots)
                 for slot, attributes in made.amended:
                     target.state.set_attributes(slot, attributes)
+                target.log.changed([slot for slot, _ in made.amended])
                 await target.delete_slots(slots)
             finally:
                 target.gate.leave_exclusive()
+            target.clusters.removed(np.array(slots, np.int64))
             counters.vectors_deleted_total += len(made.removed)
         has_attributes = made.has_attributes
         size = _SLICE_WITH_ATTRIBUTES if has_attributes else _SLICE
@@ -309,6 +320,7 @@ class IndexWriter:
             if left or has_attributes:
                 await target.gate.enter_exclusive()
                 try:
+                    target.log.gone(left)
                     self._put(made, batch, start, stop)
                     await target.delete_slots(left)
                 finally:
@@ -329,6 +341,8 @@ class IndexWriter:
             state.bind(record.id, record.slot, attributes, record.expires_at_ms)
         slots = np.fromiter((record.slot for record in records), np.int64, len(records))
         self._target.engine.append(slots, batch.vectors[start:stop])
+        self._target.log.added(slots)
+        self._target.clusters.wrote(slots)
 
     def _failed(self, writes: list[Write], error: BaseException) -> None:
         """A batch stopped half way: a defect of ours, or the end of the process."""

@@ -1,0 +1,127 @@
+"""VECTOR.CACHE: what the caches of an index hold, and what they may do."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pyrope.commands import cache_policy
+from pyrope.commands.context import Context
+from pyrope.commands.spec import Access, Argument, Command
+from pyrope.errors import CommandError
+from pyrope.resp.values import OK
+from pyrope.types import CacheLevel
+
+GROUP = "vector"
+
+
+def stats(context: Context, args: list[bytes]) -> dict[str, Any]:
+    index = context.server.service.index(context.client.tenant, args[2])
+    cache = index.cache
+    counted = cache.statistics
+    total = sum(counted.hits.values()) + counted.misses
+    return {
+        "levels": cache_policy.shown_levels(index.spec.cache.levels),
+        "entries": len(cache),
+        "bytes": cache.nbytes,
+        "hits": sum(counted.hits.values()),
+        "misses": counted.misses,
+        "hit_ratio": sum(counted.hits.values()) / total if total else 0.0,
+        **{f"hits_{level.lower()}": counted.hits.get(level.lower(), 0) for level in CacheLevel},
+        "near_refused": cache.near.statistics.refused,
+        "audits": cache.near.statistics.audits,
+        "audits_skipped": cache.near.statistics.audits_skipped,
+        "repairs": counted.repairs,
+        "stale": counted.stale,
+        "shared": cache.shared,
+        "uncached": counted.uncached,
+        **{f"evicted_{reason}": count for reason, count in sorted(cache.evicted.items())},
+    }
+
+
+def flush(context: Context, args: list[bytes]) -> Any:
+    service, tenant = context.server.service, context.client.tenant
+    if len(args) > 2:
+        service.index(tenant, args[2]).cache.flush()
+    else:
+        for index in service.indexes_of(tenant):
+            index.cache.flush()
+    return OK
+
+
+def invalidate(context: Context, args: list[bytes]) -> Coroutine[Any, Any, int] | int:
+    if args[3].upper() != b"ID":
+        raise CommandError("ID is expected")
+    index = context.server.service.index(context.client.tenant, args[2])
+    slot = index.state.ids.slot(args[4])
+    return 0 if slot is None else index.cache.invalidate(slot)
+
+
+def policy(context: Context, args: list[bytes]) -> dict[str, Any] | Coroutine[Any, Any, Any]:
+    service, tenant = context.server.service, context.client.tenant
+    index = service.index(tenant, args[2])
+    word = args[3].upper() if len(args) > 3 else b"GET"
+    if word == b"GET" and len(args) <= 4:
+        return cache_policy.shown(index.spec.cache)
+    if word != b"SET":
+        raise CommandError("GET, or SET with fields and values, is expected")
+    fields = cache_policy.changed_fields(args[4:], context.server.settings.limits)
+
+    async def altered() -> Any:
+        await service.alter_index(tenant, args[2], change_policy=partial(replace, **fields))
+        return OK
+
+    return altered()
+
+
+_INDEX = Argument("index", "key")
+_READ = frozenset({"read", "vector", "fast"})
+_WRITE = frozenset({"write", "vector", "fast"})
+_READONLY = frozenset({"readonly", "fast"})
+_CHANGES = frozenset({"write", "fast"})
+
+COMMANDS = (
+    Command(
+        "VECTOR.CACHE", -2, None, "A container for commands about cached answers.", GROUP,
+        has_index=False,
+        subcommands={
+            "STATS": Command(
+                "VECTOR.CACHE|STATS", 3, stats, "Shows what the caches of an index did and hold.",
+                GROUP, access=Access.READ, flags=_READONLY, categories=_READ,
+                arguments=(_INDEX,), complexity="O(1)", returns="map",
+            ),
+            "FLUSH": Command(
+                "VECTOR.CACHE|FLUSH", -2, flush,
+                "Forgets the cached answers of an index, or of all.",
+                GROUP, access=Access.WRITE, flags=_CHANGES, categories=_WRITE,
+                arguments=(Argument("index", "key", optional=True),),
+                complexity="O(N) in cached answers", returns="OK",
+            ),
+            "INVALIDATE": Command(
+                "VECTOR.CACHE|INVALIDATE", 5, invalidate,
+                "Forgets the cached answers that hold an id.",
+                GROUP, access=Access.WRITE, flags=_CHANGES, categories=_WRITE,
+                arguments=(_INDEX, Argument("id", "string", "ID")),
+                complexity="O(N) in cached answers", returns="number of answers forgotten",
+            ),
+            "POLICY": Command(
+                "VECTOR.CACHE|POLICY", -3, policy,
+                "Shows or changes what the caches of an index may do.",
+                GROUP, access=Access.WRITE, flags=_CHANGES, categories=_WRITE,
+                arguments=(
+                    _INDEX,
+                    Argument(
+                        "what", "oneof", optional=True,
+                        arguments=(
+                            Argument("get", "pure-token", "GET"),
+                            Argument("set", "string", "SET"),
+                        ),
+                    ),
+                ),
+                complexity="O(1)", returns="map; OK after SET",
+            ),
+        },
+    ),
+)  # fmt: skip

@@ -1,0 +1,551 @@
+"""The caches of one index: looked into before a search, filled after it, true in between.
+
+An answer is kept as a `Neighbourhood` and knows up to which write it is true. Before it is served
+again it catches up with what has been written since, so that a hit is what a search would give now;
+where it cannot catch up, there is a search. Searches for what is being searched for already wait
+for that one, and catch up likewise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrope.cache.neighbourhood import Neighbourhood, Repair
+from pyrope.cache.query_key import KeyKind, QueryKey, vector_key
+from pyrope.cache.stored import Gone
+from pyrope.cache.value_cache import ValueCache
+from pyrope.cache.write_log import WriteLog
+from pyrope.clock import Clock
+from pyrope.config import CacheSettings
+from pyrope.engine.filter import Filter
+from pyrope.errors import BusyError
+from pyrope.semantic.centroids import Centroids
+from pyrope.service.aliases import Aliases
+from pyrope.service.answers import (
+    EXACT,
+    EXACT_REPAIRED,
+    NO_HITS,
+    Answer,
+    CachedSearch,
+    CacheMode,
+    CacheWish,
+    Key,
+    Source,
+)
+from pyrope.service.clusters import IndexClusters
+from pyrope.service.flights import Flight, Flights, Searched, Wanted
+from pyrope.service.near_levels import Guess, Kept, NearLevels, Shadow
+from pyrope.service.search import Hits, Search
+from pyrope.types import CacheLevel, CachePolicy, Float32Matrix, Metric, Slots
+
+# Numbers that are read for a repair, at 0.1 ns each: a small part of what a search costs.
+_REPAIR_NUMBERS = 2**20
+# Slots whose attributes are judged one by one, at some 10 us each.
+_REPAIR_FILTERED = 128
+# Commands whose replies are found without being read; their words are those of the entries.
+_SHORTCUTS = 8192
+# Replies kept with one entry: several clients may ask for the same in different ways.
+_FORMS = 4
+# Answers looked through in one turn of the loop.
+_SLICE = 1000
+
+
+@dataclass(slots=True)
+class CacheStatistics:
+    """Counters since the index was opened.
+
+    Attributes:
+        hits: by level.
+        misses: searches that were looked up and not found.
+        repairs: hits that had to catch up with writes.
+        stale: entries that could not.
+        uncached: searches that did not want the caches.
+    """
+
+    hits: dict[str, int]
+    misses: int = 0
+    repairs: int = 0
+    stale: int = 0
+    uncached: int = 0
+
+
+class Cacheable(Searched, Protocol):
+    """The index whose answers are kept."""
+
+    @property
+    def metric(self) -> Metric: ...
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def policy(self) -> CachePolicy: ...
+
+    def name(self, slots: list[int], scores: list[float], asked: Search, *, exact: bool) -> Hits:
+        """Hits of slots that hold vectors, cut to what is asked."""
+        ...
+
+    def scores(self, query: bytes, slots: Slots, nearest: int) -> NDArray[np.float32]:
+        """Scores of live slots, shape (n,); of the `nearest` best as a search would give them."""
+        ...
+
+    def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots:
+        """Those of the slots that can be named now, and match the filter."""
+        ...
+
+    def search_cost(self, asked: Search) -> float:
+        """Distances that a search computes, about."""
+        ...
+
+    @property
+    def clusters(self) -> IndexClusters: ...
+
+    @property
+    def aliases(self) -> Aliases: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CacheServices:
+    """What the caches of an index need of the rest of the server.
+
+    Attributes:
+        cache: where all answers are.
+        assign_many: assigns rows to centroids, off the loop.
+    """
+
+    cache: ValueCache[Kept]
+    settings: CacheSettings
+    clock: Clock
+    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+    assign_many: Callable[[Centroids, Float32Matrix], Awaitable[NDArray[Any]]]
+
+
+class IndexCache:
+    """All methods are for the event loop.
+
+    Attributes:
+        log: of the index's writes; whoever changes the index tells it.
+
+    Args:
+        index: whose answers are kept.
+        services: shared with other indexes.
+        tenant, uid: of the index.
+    """
+
+    def __init__(self, index: Cacheable, services: CacheServices, tenant: str, uid: int) -> None:
+        self.log = WriteLog(services.settings.log_writes)
+        self._index = index
+        self._settings = services.settings
+        self._near = NearLevels(
+            index,
+            catch_up=self._catch_up,
+            position=lambda: self.log.position,
+            clock=services.clock,
+            seed=uid,
+            audit_share=services.settings.audit_share,
+            spawn=services.spawn,
+            assign_many=services.assign_many,
+        )
+        self._owner = services.cache.owner(tenant, uid, self._near.forget)
+        self._flights = Flights(index, self.log, self)
+        self._shortcuts: dict[tuple[Hashable, ...], tuple[Key, Kept, Hashable]] = {}
+        # By the identity of a text and the effort: what answers it.
+        self._texts: OrderedDict[tuple[bytes, Key], Key] = OrderedDict()
+        self._statistics = CacheStatistics(hits={})
+        self._most_repaired = max(1, _REPAIR_NUMBERS // index.dim)
+
+    # -- looking up -------------------------------------------------------------------------------
+
+    def search(
+        self,
+        client: Hashable,
+        queries: bytes,
+        asked: Search,
+        wish: CacheWish,
+        timeout: float | None = None,
+        form: Hashable = None,
+    ) -> list[Answer] | CachedSearch:
+        """The answers to n queries: at once where all are cached.
+
+        Args:
+            client, queries, asked: as in `OpenIndex.search`.
+            wish: its text is of one query.
+            timeout: seconds after which the outcome is BusyError instead.
+            form: what reply is made of the hits, if a reply may be kept for the next time; it
+                depends on nothing else but `asked`, then.
+
+        Raises:
+            BusyError: too many requests wait for this index; one is not cached, and ONLY that
+                would do.
+        """
+        size = 4 * self._index.dim
+        count = len(queries) // size
+        answers: list[Answer | None] = [None] * count
+        wanted: list[Wanted] = []
+        uses = self._index.policy.levels and wish.mode is not CacheMode.OFF
+        effort = _effort_of(asked)
+        for row in range(count):
+            query = queries if count == 1 else queries[row * size : (row + 1) * size]
+            if not uses:
+                wanted.append(Wanted(row, query, None))
+                continue
+            key = (query, *effort)
+            found = None
+            if wish.mode is not CacheMode.REFRESH:
+                found = self._look_up(key, asked, wish, form)
+            if type(found) is Answer:
+                answers[row] = found
+            else:
+                wanted.append(Wanted(row, query, key, (wish, found)))
+        if not wanted:
+            return answers  # type: ignore[return-value]  # none is missing
+        if uses and wish.mode is CacheMode.ONLY:
+            raise BusyError("not in the cache, and CACHE ONLY does not search")
+        promise = CachedSearch(client, asked, answers, self._width(asked, wish))
+        self._flights.board(promise, wanted, join=wish.mode is not CacheMode.REFRESH)
+        if uses:
+            self._statistics.misses += len(wanted)
+        else:
+            self._statistics.uncached += count
+        if timeout is not None and not promise.done():
+            timer = asyncio.get_running_loop().call_later(timeout, _time_out, promise)
+            promise.add_done_callback(lambda _: timer.cancel())
+        return promise
+
+    def _width(self, asked: Search, wish: CacheWish) -> int:
+        """Neighbours to search for: enough to serve near queries, where some are wanted."""
+        if wish.near is None or asked.exact:
+            return asked.count
+        return max(asked.count, self._index.policy.candidates or self._settings.candidates)
+
+    def keep_reply(
+        self, key: Key, form: Hashable, reply: bytes, words: tuple[Hashable, ...] | None
+    ) -> None:
+        """Keep a reply to be sent again as long as the entry stays as it is.
+
+        Args:
+            words: everything that the reply depends on, if that is known before anything is looked
+                at: `reply_to` finds it by them.
+        """
+        kept = self._owner.peek(key)
+        if kept is None or kept.neighbourhood.position != self.log.position:
+            return
+        if form not in kept.replies:
+            if len(kept.replies) >= _FORMS:
+                return
+            kept.replies[form] = reply
+            self._owner.resize(key, self._size(kept))
+        if words is not None:
+            if len(self._shortcuts) >= _SHORTCUTS:
+                self._shortcuts.clear()
+            self._shortcuts[words] = key, kept, form
+
+    def reply_to(self, words: tuple[Hashable, ...]) -> bytes | None:
+        """The reply to a command that was sent before, if nothing has changed since.
+
+        The caller has seen to it that what has expired is gone.
+        """
+        found = self._shortcuts.get(words)
+        if found is None:
+            return None
+        key, kept, form = found
+        if kept.neighbourhood.position != self.log.position:
+            return None
+        if self._owner.get(key) is not kept:
+            del self._shortcuts[words]
+            return None
+        reply = kept.replies.get(form)
+        if reply is not None:
+            self._hit("exact")
+        return reply
+
+    def _look_up(
+        self, key: Key, asked: Search, wish: CacheWish, form: Hashable
+    ) -> Answer | Shadow | None:
+        """A hit of some level; or what was near and not good enough."""
+        levels = self._index.policy.levels
+        if CacheLevel.ALIAS in levels and not asked.exact:
+            answer = self._look_up_alias(key, asked, wish)
+            if answer is not None:
+                return answer
+        if CacheLevel.EXACT in levels:
+            answer = self._look_up_exact(key, asked, form)
+            if answer is not None:
+                return answer
+        if wish.near is None or asked.exact:
+            return None
+        found = self._near.find(key[0], key[1:], asked, wish.near, levels)  # type: ignore[arg-type]  # the query comes first
+        if not isinstance(found, tuple) or isinstance(found, Shadow):
+            return found
+        level, guess = found
+        self._hit(level)
+        return self._guessed(level, guess, asked)
+
+    def _guessed(self, level: str, guess: Guess, asked: Search) -> Answer:
+        hits = self._index.name(guess.slots.tolist(), guess.scores.tolist(), asked, exact=False)
+        source = Source(level, guess.repaired)
+        return Answer(hits, source, None, None, guess.certified, guess.estimated)
+
+    def _look_up_alias(self, key: Key, asked: Search, wish: CacheWish) -> Answer | None:
+        """A hit by way of another name of the query."""
+        canonical = self._canonical(key, wish)
+        if canonical is None:
+            return None
+        effort = key[1:]
+        other: Key | None
+        if canonical.kind is KeyKind.VECTOR:
+            other = (canonical.content, *effort)
+        else:
+            other = self._texts.get((canonical.identity, effort))
+        if other is None or other == key:
+            return None
+        kept = self._owner.get(other)
+        if kept is None:
+            return None
+        guess = self._near.guess(kept, key[0], asked, None, "alias")  # type: ignore[arg-type]  # the query comes first
+        if guess is None:
+            return None
+        if wish.near is not None:
+            recall = guess.certified if wish.near.certified else guess.estimated
+            if recall < wish.near.min_recall:
+                return None
+        self._hit("alias")
+        return self._guessed("alias", guess, asked)
+
+    def _canonical(self, key: Key, wish: CacheWish) -> QueryKey | None:
+        aliases = self._index.aliases
+        if not len(aliases):
+            return None
+        found = aliases.resolve(wish.text) if wish.text is not None else None
+        if found is None:
+            found = aliases.resolve(vector_key(key[0]))  # type: ignore[arg-type]  # the query comes first
+        return None if found is None else found.key
+
+    def _look_up_exact(self, key: Key, asked: Search, form: Hashable) -> Answer | None:
+        """A hit of the exact level, up to date."""
+        kept = self._owner.get(key)
+        if kept is None:
+            return None
+        if form is not None and kept.neighbourhood.position == self.log.position:
+            reply = kept.replies.get(form)
+            if reply is not None:
+                self._hit("exact")
+                return Answer(NO_HITS, EXACT, key, reply)
+        current, repaired = self._catch_up(kept, asked)
+        if not current:
+            return None
+        self._hit("exact")
+        source = EXACT_REPAIRED if repaired else EXACT
+        return Answer(self._name(kept.neighbourhood, asked), source, key)
+
+    def _hit(self, level: str) -> None:
+        hits = self._statistics.hits
+        hits[level] = hits.get(level, 0) + 1
+
+    def _catch_up(self, kept: Kept, asked: Search) -> tuple[bool, bool]:
+        """Whether it is up to date now and serves this search; whether it had to be repaired."""
+        around = kept.neighbourhood
+        if around.position == self.log.position:
+            return around.serves(asked.count), False
+        if not self._repair(around, asked.filter):
+            self._statistics.stale += 1
+            self._owner.discard(kept.key, Gone.STALE)
+            return False, False
+        kept.replies.clear()
+        self._statistics.repairs += 1
+        if not around.serves(asked.count):
+            # Most likely it has lost hits that it was kept for.
+            self._statistics.stale += 1
+            self._owner.discard(kept.key, Gone.STALE)
+            return False, False
+        return True, True
+
+    def _repair(self, around: Neighbourhood, filter_: Filter | None) -> bool:
+        most = self._most_repaired
+        if filter_ is not None:
+            most = min(most, _REPAIR_FILTERED)
+        index = self._index
+        outcome = around.catch_up(
+            self.log,
+            lambda slots: index.scores(around.query, slots, around.width),
+            lambda slots: index.taking_part(slots, filter_),
+            higher_is_nearer=index.metric.higher_is_nearer,
+            most=most,
+        )
+        return outcome is not Repair.IMPOSSIBLE
+
+    def _name(self, kept: Neighbourhood, asked: Search) -> Hits:
+        slots, scores = kept.slots[: asked.count].tolist(), kept.scores[: asked.count].tolist()
+        return self._index.name(slots, scores, asked, exact=kept.exact)
+
+    # -- what becomes of a search -----------------------------------------------------------------
+
+    def widened(self, asked: Search, width: int) -> Search:
+        """The same without what is cut off, or looked up, when it is served."""
+        if asked.epsilon is None and not asked.with_attributes and width <= asked.count:
+            return asked
+        return replace(asked, count=width, epsilon=None, with_attributes=False)
+
+    def cut(self, hits: Hits, asked: Search) -> Hits:
+        """What was found a moment ago, as it is asked for."""
+        if asked.epsilon is None and not asked.with_attributes and len(hits.ids) <= asked.count:
+            return hits
+        named = self._index.name(hits.slots, hits.scores, asked, exact=hits.exact)
+        return named._replace(queue_seconds=hits.queue_seconds, search_seconds=hits.search_seconds)
+
+    def keep(self, flight: Flight, hits: Hits) -> Neighbourhood:
+        """Keep what a search has found."""
+        asked = flight.asked
+        around = Neighbourhood(
+            flight.query,
+            np.array(hits.slots, np.int64),
+            np.array(hits.scores, np.float32),
+            asked.count,
+            position=flight.position,
+            exact=hits.exact,
+            exhaustive=hits.whole,
+            filtered=asked.filter is not None,
+        )
+        if flight.key is not None and flight.note is not None:
+            wish, shadow = flight.note
+            self._put(Kept(flight.key, around), asked, wish)
+            if isinstance(shadow, Shadow):
+                if hits.exact and flight.position == self.log.position:
+                    self._near.compare(shadow, hits, served=False)
+                else:
+                    self._near.consider(flight.query, asked, shadow)
+        return around
+
+    def _put(self, kept: Kept, asked: Search, wish: CacheWish) -> None:
+        index = self._index
+        query = kept.neighbourhood.query
+        index.clusters.queried(query)
+        ttl = index.clusters.ttl_of(query) or None
+        nbytes = self._size(kept)
+        if wish.near is not None:
+            nbytes += 4 * index.dim + _ROW_BYTES
+        if not self._owner.put(kept.key, kept, nbytes, index.search_cost(asked), ttl):
+            return
+        if wish.near is not None and not asked.exact:
+            self._near.add(kept)
+        if wish.text is not None:
+            self._remember_text(wish.text, kept.key)
+
+    def _remember_text(self, text: QueryKey, key: Key) -> None:
+        """An answer to a text is one to what the text is another name of, too."""
+        canonical = self._index.aliases.resolve(text)
+        names = [text.identity]
+        if canonical is not None and canonical.key.kind is KeyKind.TEXT:
+            names.append(canonical.key.identity)
+        for identity in names:
+            name = identity, key[1:]
+            self._texts[name] = key
+            self._texts.move_to_end(name)
+        while len(self._texts) > _TEXTS:
+            self._texts.popitem(last=False)
+
+    def serve(self, kept: Neighbourhood, asked: Search) -> Hits | None:
+        """Hits that are true now; None where there must be a search."""
+        if kept.position != self.log.position and not self._repair(kept, asked.filter):
+            return None
+        return self._name(kept, asked) if kept.serves(asked.count) else None
+
+    @staticmethod
+    def _size(kept: Kept) -> int:
+        one = kept.neighbourhood
+        replies = sum([len(reply) + _REPLY_BYTES for reply in kept.replies.values()])
+        return _ENTRY_BYTES + len(one.query) + one.slots.nbytes + one.scores.nbytes + replies
+
+    # -- managing ---------------------------------------------------------------------------------
+
+    @property
+    def shared(self) -> int:
+        """Searches that waited for one that was under way."""
+        return self._flights.shared
+
+    @property
+    def statistics(self) -> CacheStatistics:
+        return self._statistics
+
+    @property
+    def near(self) -> NearLevels:
+        return self._near
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the answers, with those that were forgotten and not swept yet."""
+        return self._owner.nbytes
+
+    def __len__(self) -> int:
+        return len(self._owner)
+
+    @property
+    def evicted(self) -> Mapping[Gone, int]:
+        """Answers that have gone, by reason."""
+        return self._owner.statistics.gone
+
+    def follow_policy(self) -> None:
+        """Go by the index's policy as it is now; called when it changes."""
+        policy = self._index.policy
+        self._owner.max_bytes = policy.max_bytes or None
+        self._shortcuts.clear()
+        if not policy.levels:
+            self.flush()
+
+    def flush(self) -> int:
+        """Forget every answer. Returns how many there were."""
+        count = len(self._owner)
+        self._owner.clear()
+        self._shortcuts.clear()
+        self._texts.clear()
+        return count
+
+    async def invalidate(self, slot: int) -> int:
+        """Forget the answers that hold a slot. Returns how many there were."""
+        keys = list(self._owner)
+        gone = 0
+        for start in range(0, len(keys), _SLICE):
+            for key in keys[start : start + _SLICE]:
+                kept = self._owner.peek(key)
+                if kept is not None and slot in kept.neighbourhood.slots:
+                    self._owner.discard(key, "invalidated")
+                    gone += 1
+            await asyncio.sleep(0)
+        return gone
+
+    def close(self) -> None:
+        self._owner.close()
+
+
+# Two arrays, the neighbourhood, its key and the replies' dictionary (CPython 3.11, NumPy 2).
+_ENTRY_BYTES = 2 * 112 + 104 + 120 + 64
+# Of an answer that serves near queries, in a table: number, code, cluster, and the way to it.
+_ROW_BYTES = 84 + 120
+# Texts whose answers are known.
+_TEXTS = 16_384
+# Of a reply: the object and its form.
+_REPLY_BYTES = 33 + 120
+
+
+def _effort_of(asked: Search) -> Key:
+    """Everything but the query that changes an answer."""
+    options = asked.options
+    return (
+        options.ef,
+        options.nprobe,
+        options.max_scans,
+        asked.exact,
+        None if asked.filter is None else asked.filter.text,
+    )
+
+
+def _time_out(promise: CachedSearch) -> None:
+    if not promise.done():
+        promise.set_exception(BusyError("timeout"))
