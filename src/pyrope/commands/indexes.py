@@ -48,7 +48,7 @@ CREATE_OPTIONS = OptionTable(
         Option("NX", "if_new"),
     ),
 )
-_ALTER_OPTIONS = OptionTable("VECTOR.ALTER", (_EF, _NPROBE, *_CACHE))
+_ALTER_OPTIONS = OptionTable("VECTOR.ALTER", (_EF, _NPROBE, *_CACHE, *_LATER))
 _POLICY = ("levels", "ttl_s")
 
 
