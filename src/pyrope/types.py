@@ -55,13 +55,14 @@ class CacheLevel(StrEnum):
     """Ways in which a search may be answered without one; see docs/caching.md.
 
     EXACT: the same search again. ALIAS: another name of one. QUANTIZED, CLUSTER: one near by, found
-    by the signs of projections or by the nearest centroid.
+    by the signs of projections or by the nearest centroid. PREFETCH: one that was foreseen.
     """
 
     EXACT = "EXACT"
     ALIAS = "ALIAS"
     QUANTIZED = "QUANTIZED"
     CLUSTER = "CLUSTER"
+    PREFETCH = "PREFETCH"
 
 
 @dataclass(frozen=True, slots=True)

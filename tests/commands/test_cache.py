@@ -170,6 +170,33 @@ def test_a_vector_is_another_name_of_a_vector(client: redis.Redis) -> None:
     assert search(client, query)[1][b"cache"] == b"alias"
 
 
+def test_what_a_session_asks_next_is_there_before_it_asks(client: redis.Redis) -> None:
+    fill(client)
+    for session in range(6):
+        for row in (0, 1):
+            search(client, ROWS[row].tobytes(), "SESSION", f"s{session}")
+    client.execute_command("VECTOR.CACHE", "FLUSH", "i")
+    search(client, ROWS[0].tobytes(), "SESSION", "new")
+    for _ in range(100):
+        if stats(client)[b"entries"] == 2:
+            break
+    assert search(client, ROWS[1].tobytes(), "SESSION", "new")[1][b"cache"] == b"prefetch"
+    assert search(client, ROWS[1].tobytes(), "SESSION", "new")[1][b"cache"] == b"exact"
+    counted = stats(client)
+    assert (counted[b"prefetch_issued"], counted[b"prefetch_used"]) == (1, 1)
+
+
+def test_without_the_level_nothing_is_foreseen(client: redis.Redis) -> None:
+    fill(client, "CACHE", "EXACT")
+    for session in range(6):
+        for row in (0, 1):
+            search(client, ROWS[row].tobytes(), "SESSION", f"s{session}")
+    client.execute_command("VECTOR.CACHE", "FLUSH", "i")
+    search(client, ROWS[0].tobytes(), "SESSION", "new")
+    assert search(client, ROWS[1].tobytes(), "SESSION", "new")[1][b"cache"] == b"miss"
+    assert stats(client)[b"prefetch_issued"] == 0
+
+
 def test_a_policy_survives_a_restart(tmp_path: Path) -> None:
     with running_server(data_dir=tmp_path) as server, server.client(protocol=3) as client:
         fill(client, "CACHE", "EXACT,CLUSTER", "CACHETTL", 60)
@@ -199,7 +226,7 @@ def test_a_policy_survives_a_restart(tmp_path: Path) -> None:
         ("POLICY", "i", "SET", "TTL"),
         ("POLICY", "i", "SET", "TTL", -1),
         ("POLICY", "i", "SET", "TTL", 1, "TTL", 2),
-        ("POLICY", "i", "SET", "LEVELS", "EXACT,PREFETCH"),
+        ("POLICY", "i", "SET", "LEVELS", "EXACT,FORESIGHT"),
         ("POLICY", "i", "SET", "MINRECALL", 2),
         ("POLICY", "i", "SET", "BASIS", "GUESSED"),
         ("POLICY", "i", "SET", "COLOUR", 2),

@@ -28,7 +28,7 @@ def test_an_index_is_described_by_what_it_was_created_with(client: redis.Redis) 
         b"name": b"docs", b"tenant": b"default", b"dim": 4, b"metric": b"L2", b"type": b"HNSW",
         b"count": 1, b"deleted": 0, b"head_count": 1, b"ef": 33, b"nprobe": 0, b"m": 8,
         b"nlist": 0, b"pqm": 0, b"epoch": 1, b"cache_entries": 0,
-        b"cache_levels": b"EXACT,ALIAS,QUANTIZED,CLUSTER",
+        b"cache_levels": b"EXACT,ALIAS,QUANTIZED,CLUSTER,PREFETCH",
         b"cache_bytes": 0, b"embedder": None,
     }  # fmt: skip
     assert {key: info[key] for key in expected} == expected

@@ -12,6 +12,7 @@ from pyrope.commands.context import Context
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.errors import CommandError
 from pyrope.resp.values import OK
+from pyrope.service.prefetching import Prefetcher
 from pyrope.types import CacheLevel
 
 GROUP = "vector"
@@ -33,11 +34,24 @@ def stats(context: Context, args: list[bytes]) -> dict[str, Any]:
         "near_refused": cache.near.statistics.refused,
         "audits": cache.near.statistics.audits,
         "audits_skipped": cache.near.statistics.audits_skipped,
+        **_prefetched(cache.prefetcher),
         "repairs": counted.repairs,
         "stale": counted.stale,
         "shared": cache.shared,
         "uncached": counted.uncached,
         **{f"evicted_{reason}": count for reason, count in sorted(cache.evicted.items())},
+    }
+
+
+def _prefetched(prefetcher: Prefetcher | None) -> dict[str, int | str]:
+    if prefetcher is None:
+        return {"prefetch": "on", "prefetch_issued": 0, "prefetch_used": 0, "prefetch_wasted": 0}
+    counted = prefetcher.statistics
+    return {
+        "prefetch": counted.state.value,
+        "prefetch_issued": counted.issued_total,
+        "prefetch_used": counted.used_total,
+        "prefetch_wasted": counted.wasted_total,
     }
 
 

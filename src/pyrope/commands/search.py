@@ -29,6 +29,7 @@ GROUP = "vector"
 _COUNT = 10
 _TIMEOUT_MAX_MS = 3_600_000
 _TEXT_MAX_BYTES = 64 * 1024
+_SESSION_MAX_BYTES = 256
 # What a native library's 32-bit integer holds.
 _MAX_SCANS = 2**31 - 1
 _NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
@@ -44,6 +45,12 @@ def _to_text(raw: bytes, _limits: LimitSettings) -> QueryKey:
     if len(raw) > _TEXT_MAX_BYTES:
         raise CommandError(f"QUERY has {len(raw)} bytes, the limit is {_TEXT_MAX_BYTES}")
     return text_key(raw)
+
+
+def _to_session(raw: bytes, _limits: LimitSettings) -> bytes:
+    if not 0 < len(raw) <= _SESSION_MAX_BYTES:
+        raise CommandError(f"invalid SESSION: an id of 1 to {_SESSION_MAX_BYTES} bytes is expected")
+    return raw
 
 
 _MODES = {mode.value.encode(): mode for mode in CacheMode}
@@ -71,7 +78,7 @@ SEARCH_OPTIONS = (
     Option("CERTIFIED", "basis", constant="CERTIFIED"),
     Option("ESTIMATED", "basis", constant="ESTIMATED"),
     Option("QUERY", "query", _to_text, argument="text"),
-    Option("SESSION", "session", unavailable=True),
+    Option("SESSION", "session", _to_session, argument="id"),
     Option(
         "TIMEOUT",
         "timeout",
@@ -239,7 +246,8 @@ def _wish(index: OpenIndex, options: Mapping[str, Any]) -> CacheWish:
         if "min_recall" not in options:
             certified = policy.certified
         near = Near(min_recall, certified)
-    return CacheWish(options.get("cache", CacheMode.AUTO), near, options.get("query"))
+    mode = options.get("cache", CacheMode.AUTO)
+    return CacheWish(mode, near, options.get("query"), options.get("session"))
 
 
 def _seconds(options: Mapping[str, Any]) -> float | None:
@@ -312,8 +320,9 @@ def search(context: Context, args: list[bytes]) -> Pending | Raw:
         renderer = _Renderer(context, index, options, effort, received_at, received_at)
         return Pending(_search_uncached(context, index, query, options, effort), renderer.one_found)
     looked_up_at = server.clock.monotonic() if "with_info" in options else received_at
-    # What an id stands for may change, and so may what a text does.
-    repeatable = wish.mode is CacheMode.AUTO and wish.text is None and args[2].upper() == b"FP32"
+    # What an id stands for may change, and so may what a text does; a session is to be followed.
+    repeatable = wish.mode is CacheMode.AUTO and wish.text is None and wish.session is None
+    repeatable = repeatable and args[2].upper() == b"FP32"
     renderer = _Renderer(
         context, index, options, effort, received_at, looked_up_at, words if repeatable else None
     )
@@ -351,8 +360,9 @@ def msearch(context: Context, args: list[bytes]) -> Pending | Raw:
     check_rows(blob, index.spec.dim)
     index.remove_expired()
     effort = _effort(index, options)
-    if "query" in options:
-        raise CommandError("QUERY is the text of one query: VECTOR.SEARCH takes it")
+    for word in ("query", "session"):
+        if word in options:
+            raise CommandError(f"{word.upper()} is of one query: VECTOR.SEARCH takes it")
     client, wish = context.client, _wish(index, options)
     renderer = _Renderer(context, index, options, effort, received_at, received_at)
     if wish.mode is CacheMode.OFF or not index.spec.cache.levels:

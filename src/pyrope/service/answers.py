@@ -40,6 +40,7 @@ class Source(NamedTuple):
 
 OFF, MISS = Source("off"), Source("miss")
 EXACT, EXACT_REPAIRED = Source("exact"), Source("exact", repaired=True)
+PREFETCHED = Source("prefetch")
 NO_HITS = Hits(
     [], [], [], exact=False, queue_seconds=0.0, search_seconds=0.0, slots=[], whole=False
 )
@@ -63,11 +64,13 @@ class CacheWish(NamedTuple):
     Attributes:
         near: near hits that will do; None: none.
         text: behind the query, if it is known.
+        session: that the query belongs to.
     """
 
     mode: CacheMode = CacheMode.AUTO
     near: Near | None = None
     text: QueryKey | None = None
+    session: bytes | None = None
 
 
 class Answer(NamedTuple):

@@ -9,9 +9,9 @@ for that one, and catch up likewise.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,8 @@ from pyrope.cache.value_cache import ValueCache
 from pyrope.cache.write_log import WriteLog
 from pyrope.clock import Clock
 from pyrope.config import CacheSettings
-from pyrope.engine.filter import Filter
+from pyrope.engine.base import SearchOptions
+from pyrope.engine.filter import Filter, compile_filter
 from pyrope.errors import BusyError
 from pyrope.semantic.centroids import Centroids
 from pyrope.service.aliases import Aliases
@@ -32,6 +33,7 @@ from pyrope.service.answers import (
     EXACT,
     EXACT_REPAIRED,
     NO_HITS,
+    PREFETCHED,
     Answer,
     CachedSearch,
     CacheMode,
@@ -42,6 +44,7 @@ from pyrope.service.answers import (
 from pyrope.service.clusters import IndexClusters
 from pyrope.service.flights import Flight, Flights, Searched, Wanted
 from pyrope.service.near_levels import Guess, Kept, NearLevels, Shadow
+from pyrope.service.prefetching import Prefetcher
 from pyrope.service.search import Hits, Search
 from pyrope.types import CacheLevel, CachePolicy, Float32Matrix, Metric, Slots
 
@@ -49,9 +52,7 @@ from pyrope.types import CacheLevel, CachePolicy, Float32Matrix, Metric, Slots
 _REPAIR_NUMBERS = 2**20
 # Slots whose attributes are judged one by one, at some 10 us each.
 _REPAIR_FILTERED = 128
-# Commands whose replies are found without being read; their words are those of the entries.
-_SHORTCUTS = 8192
-# Replies kept with one entry: several clients may ask for the same in different ways.
+# Replies, and commands, kept with one entry: clients may ask for the same in different ways.
 _FORMS = 4
 # Answers looked through in one turn of the loop.
 _SLICE = 1000
@@ -105,6 +106,11 @@ class Cacheable(Searched, Protocol):
         ...
 
     @property
+    def busy(self) -> bool:
+        """Whether searches wait or run."""
+        ...
+
+    @property
     def clusters(self) -> IndexClusters: ...
 
     @property
@@ -153,11 +159,13 @@ class IndexCache:
             spawn=services.spawn,
             assign_many=services.assign_many,
         )
-        self._owner = services.cache.owner(tenant, uid, self._near.forget)
+        self._owner = services.cache.owner(tenant, uid, self._forget)
         self._flights = Flights(index, self.log, self)
         self._shortcuts: dict[tuple[Hashable, ...], tuple[Key, Kept, Hashable]] = {}
         # By the identity of a text and the effort: what answers it.
-        self._texts: OrderedDict[tuple[bytes, Key], Key] = OrderedDict()
+        self._clock = services.clock
+        self._prefetcher: Prefetcher | None = None
+        self._texts: dict[tuple[bytes, Key], Key] = {}
         self._statistics = CacheStatistics(hits={})
         self._most_repaired = max(1, _REPAIR_NUMBERS // index.dim)
 
@@ -189,8 +197,14 @@ class IndexCache:
         count = len(queries) // size
         answers: list[Answer | None] = [None] * count
         wanted: list[Wanted] = []
-        uses = self._index.policy.levels and wish.mode is not CacheMode.OFF
+        levels = self._index.policy.levels
+        uses = bool(levels) and wish.mode is not CacheMode.OFF
         effort = _effort_of(asked)
+        # A session asks for one at a time.
+        foreseen: Key | None = None
+        if uses and wish.session is not None and CacheLevel.PREFETCH in levels:
+            foreseen = (queries, *effort)
+            self._prefetches().asked(wish.session, foreseen)
         for row in range(count):
             query = queries if count == 1 else queries[row * size : (row + 1) * size]
             if not uses:
@@ -205,6 +219,7 @@ class IndexCache:
             else:
                 wanted.append(Wanted(row, query, key, (wish, found)))
         if not wanted:
+            self._look_ahead(foreseen, asked.count)
             return answers  # type: ignore[return-value]  # none is missing
         if uses and wish.mode is CacheMode.ONLY:
             raise BusyError("not in the cache, and CACHE ONLY does not search")
@@ -214,10 +229,58 @@ class IndexCache:
             self._statistics.misses += len(wanted)
         else:
             self._statistics.uncached += count
+        if foreseen is not None:
+            promise.add_done_callback(partial(self._look_ahead, foreseen, asked.count))
         if timeout is not None and not promise.done():
             timer = asyncio.get_running_loop().call_later(timeout, _time_out, promise)
             promise.add_done_callback(lambda _: timer.cancel())
         return promise
+
+    # -- prefetching ------------------------------------------------------------------------------
+
+    def _prefetches(self) -> Prefetcher:
+        """Made when the first session is named."""
+        if self._prefetcher is None:
+            self._prefetcher = Prefetcher(
+                self._clock,
+                is_kept=lambda key: self._owner.peek(key) is not None,
+                is_idle=lambda: not self._index.busy,
+                fetch=self._prefetch,
+                cost_of=lambda key, count: self._index.search_cost(_asked_by(key, count)),
+            )
+        return self._prefetcher
+
+    def _look_ahead(self, key: Key | None, count: int, promise: CachedSearch | None = None) -> None:
+        """A query of a session has been answered: see to what may come next."""
+        if key is not None and (promise is None or promise.exception() is None):
+            self._prefetches().answered(key, count)
+
+    def _prefetch(self, key: Key, count: int) -> None:
+        """Search for what may be asked next."""
+        asked = _asked_by(key, count)
+        promise = CachedSearch(_PREFETCHER, asked, [None], count)
+        promise.add_done_callback(partial(self._prefetched, key))
+        wanted = Wanted(0, key[0], key, (CacheWish(), None))  # type: ignore[arg-type]  # the query comes first
+        try:
+            self._flights.board(promise, [wanted], join=True)
+        except BusyError as error:
+            promise.set_exception(error)
+
+    def _prefetched(self, key: Key, promise: CachedSearch) -> None:
+        if promise.exception() is not None:
+            self._prefetches().failed(key)
+
+    def sweep(self, limit: int) -> None:
+        """Let go of what is over; to be called now and then, bounded."""
+        if self._prefetcher is not None:
+            self._prefetcher.sweep(limit)
+
+    @property
+    def prefetcher(self) -> Prefetcher | None:
+        """None until a session has been named."""
+        return self._prefetcher
+
+    # -- the levels -------------------------------------------------------------------------------
 
     def _width(self, asked: Search, wish: CacheWish) -> int:
         """Neighbours to search for: enough to serve near queries, where some are wanted."""
@@ -242,10 +305,13 @@ class IndexCache:
                 return
             kept.replies[form] = reply
             self._owner.resize(key, self._size(kept))
-        if words is not None:
-            if len(self._shortcuts) >= _SHORTCUTS:
-                self._shortcuts.clear()
+        if words is not None and words not in self._shortcuts and len(kept.words) < _FORMS:
+            # The vector among them is held once.
+            query = kept.neighbourhood.query
+            words = tuple([query if word == query else word for word in words])
+            kept.words.append(words)
             self._shortcuts[words] = key, kept, form
+            self._owner.resize(key, self._size(kept))
 
     def reply_to(self, words: tuple[Hashable, ...]) -> bytes | None:
         """The reply to a command that was sent before, if nothing has changed since.
@@ -259,11 +325,10 @@ class IndexCache:
         if kept.neighbourhood.position != self.log.position:
             return None
         if self._owner.get(key) is not kept:
-            del self._shortcuts[words]
             return None
         reply = kept.replies.get(form)
         if reply is not None:
-            self._hit("exact")
+            self._exact(key, repaired=False)
         return reply
 
     def _look_up(
@@ -336,14 +401,20 @@ class IndexCache:
         if form is not None and kept.neighbourhood.position == self.log.position:
             reply = kept.replies.get(form)
             if reply is not None:
-                self._hit("exact")
-                return Answer(NO_HITS, EXACT, key, reply)
+                return Answer(NO_HITS, self._exact(key, repaired=False), key, reply)
         current, repaired = self._catch_up(kept, asked)
         if not current:
             return None
-        self._hit("exact")
-        source = EXACT_REPAIRED if repaired else EXACT
+        source = self._exact(key, repaired=repaired)
         return Answer(self._name(kept.neighbourhood, asked), source, key)
+
+    def _exact(self, key: Key, *, repaired: bool) -> Source:
+        """Where a hit under its own key comes from."""
+        if self._prefetcher is not None and self._prefetcher.used(key):
+            self._hit("prefetch")
+            return PREFETCHED._replace(repaired=repaired)
+        self._hit("exact")
+        return EXACT_REPAIRED if repaired else EXACT
 
     def _hit(self, level: str) -> None:
         hits = self._statistics.hits
@@ -428,28 +499,36 @@ class IndexCache:
         query = kept.neighbourhood.query
         index.clusters.queried(query)
         ttl = index.clusters.ttl_of(query) or None
-        nbytes = self._size(kept)
-        if wish.near is not None:
-            nbytes += 4 * index.dim + _ROW_BYTES
-        if not self._owner.put(kept.key, kept, nbytes, index.search_cost(asked), ttl):
+        if not self._owner.put(kept.key, kept, self._size(kept), index.search_cost(asked), ttl):
             return
         if wish.near is not None and not asked.exact:
             self._near.add(kept)
         if wish.text is not None:
-            self._remember_text(wish.text, kept.key)
+            self._remember_text(wish.text, kept)
+        if kept.number >= 0 or kept.names:
+            self._owner.resize(kept.key, self._size(kept))
 
-    def _remember_text(self, text: QueryKey, key: Key) -> None:
+    def _remember_text(self, text: QueryKey, kept: Kept) -> None:
         """An answer to a text is one to what the text is another name of, too."""
         canonical = self._index.aliases.resolve(text)
         names = [text.identity]
         if canonical is not None and canonical.key.kind is KeyKind.TEXT:
             names.append(canonical.key.identity)
         for identity in names:
-            name = identity, key[1:]
-            self._texts[name] = key
-            self._texts.move_to_end(name)
-        while len(self._texts) > _TEXTS:
-            self._texts.popitem(last=False)
+            name = identity, kept.key[1:]
+            self._texts[name] = kept.key
+            kept.names.append(name)
+
+    def _forget(self, kept: Kept, _reason: Gone) -> None:
+        """An answer is kept no more."""
+        self._near.forget(kept)
+        if self._prefetcher is not None:
+            self._prefetcher.gone(kept.key)
+        for words in kept.words:
+            self._shortcuts.pop(words, None)
+        for name in kept.names:
+            if self._texts.get(name) == kept.key:
+                del self._texts[name]
 
     def serve(self, kept: Neighbourhood, asked: Search) -> Hits | None:
         """Hits that are true now; None where there must be a search."""
@@ -457,11 +536,16 @@ class IndexCache:
             return None
         return self._name(kept, asked) if kept.serves(asked.count) else None
 
-    @staticmethod
-    def _size(kept: Kept) -> int:
+    def _size(self, kept: Kept) -> int:
+        """Bytes of an answer, and of what leads to it."""
         one = kept.neighbourhood
-        replies = sum([len(reply) + _REPLY_BYTES for reply in kept.replies.values()])
-        return _ENTRY_BYTES + len(one.query) + one.slots.nbytes + one.scores.nbytes + replies
+        total = _ENTRY_BYTES + len(one.query) + one.slots.nbytes + one.scores.nbytes
+        total += sum([len(reply) + _REPLY_BYTES for reply in kept.replies.values()])
+        total += _WORDS_BYTES * len(kept.words)
+        total += sum([len(identity) + _NAME_BYTES for identity, _ in kept.names])
+        if kept.number >= 0:
+            total += 4 * self._index.dim + _ROW_BYTES
+        return total
 
     # -- managing ---------------------------------------------------------------------------------
 
@@ -528,10 +612,19 @@ class IndexCache:
 _ENTRY_BYTES = 2 * 112 + 104 + 120 + 64
 # Of an answer that serves near queries, in a table: number, code, cluster, and the way to it.
 _ROW_BYTES = 84 + 120
-# Texts whose answers are known.
-_TEXTS = 16_384
+# Whose turn prefetches take among those that search.
+_PREFETCHER = "prefetch"
+# Of a text that an answer is known by, and of a command: what refers to it.
+_NAME_BYTES, _WORDS_BYTES = 300, 400
 # Of a reply: the object and its form.
 _REPLY_BYTES = 33 + 120
+
+
+def _asked_by(key: Key, count: int) -> Search:
+    """The search that a key stands for."""
+    _, ef, nprobe, max_scans, exact, text = key
+    filter_ = None if text is None else compile_filter(text)  # type: ignore[arg-type]  # see `_effort_of`
+    return Search(count, SearchOptions(ef, nprobe, max_scans), bool(exact), filter_)  # type: ignore[arg-type]  # likewise
 
 
 def _effort_of(asked: Search) -> Key:

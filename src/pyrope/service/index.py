@@ -283,6 +283,11 @@ class OpenIndex:
         return self.spec.dim
 
     @property
+    def busy(self) -> bool:
+        """Whether searches wait or run."""
+        return self.batcher.busy
+
+    @property
     def policy(self) -> CachePolicy:
         return self.spec.cache
 

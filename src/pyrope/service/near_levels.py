@@ -9,7 +9,7 @@ served is compared with the search that follows, at no cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from random import Random
@@ -23,7 +23,6 @@ from pyrope.cache.certificate import distances_of, proven_count, strain_of
 from pyrope.cache.near_tables import NearTable, upper_distance
 from pyrope.cache.neighbourhood import Neighbourhood
 from pyrope.cache.simhash import SimHash
-from pyrope.cache.stored import Gone
 from pyrope.clock import Clock
 from pyrope.errors import BusyError
 from pyrope.service.answers import Key, Near
@@ -47,9 +46,11 @@ class Kept:
         replies: made of it, by form.
         group: near hits are only served from answers of the same one.
         number: in the table of its group; -1: it is in none.
+        words: commands that it answers without their being read.
+        names: texts that it answers.
     """
 
-    __slots__ = ("group", "key", "neighbourhood", "number", "replies")
+    __slots__ = ("group", "key", "names", "neighbourhood", "number", "replies", "words")
 
     def __init__(self, key: Key, neighbourhood: Neighbourhood) -> None:
         self.key = key
@@ -57,6 +58,8 @@ class Kept:
         self.replies: dict[Any, bytes] = {}
         self.group: Key = key[1:]
         self.number = -1
+        self.words: list[tuple[Hashable, ...]] = []
+        self.names: list[tuple[bytes, Key]] = []
 
 
 class Shadow(NamedTuple):
@@ -177,7 +180,7 @@ class NearLevels:
         table.add(kept.number, query, self._index.clusters.assign(query))
         self._numbered[kept.number] = kept
 
-    def forget(self, kept: Kept, _reason: Gone) -> None:
+    def forget(self, kept: Kept) -> None:
         """An answer is kept no more."""
         if kept.number < 0:
             return

@@ -223,6 +223,7 @@ class Service:
                 index.remove_expired()
                 index.merger.nudge()
                 index.aliases.sweep()
+                index.cache.sweep(_SWEPT_ANSWERS)
                 index.clusters.nudge()
             self.cache.sweep(_SWEPT_ANSWERS)
             now = self.clock.monotonic()
