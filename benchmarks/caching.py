@@ -39,6 +39,7 @@ from benchmarks.harness.history import History
 from benchmarks.harness.paced import LoadError
 from benchmarks.harness.progress import Progress
 from benchmarks.harness.replay import Policy
+from benchmarks.harness.report import number
 from benchmarks.harness.servers import K, Pyrope, Redis, ServerError
 from benchmarks.harness.traces import Trace
 
@@ -246,14 +247,14 @@ class _Steps:
 
     def _traces(self) -> Iterator[_Make]:
         options, seed = self.options, self.options.seed
-        number, exponent = options.searches, options.exponent
+        searches, exponent = options.searches, options.exponent
         held = data.Dataset("", self.dataset.base, self.dataset.queries[: options.queries])
         if "zipf" in options.only:
             for writes in options.writes:
-                make = partial(traces.zipf, held, number, exponent, writes, seed)
+                make = partial(traces.zipf, held, searches, exponent, writes, seed)
                 yield _Make(f"Zipf, {writes:.0%} writes", writes, make)
         if "sessions" in options.only:
-            make = partial(traces.sessions, held, number, exponent, SESSION_WRITES, seed)
+            make = partial(traces.sessions, held, searches, exponent, SESSION_WRITES, seed)
             yield _Make("sessions", SESSION_WRITES, make)
         if "paraphrases" in options.only:
             estimated = (b"MINRECALL", b"%g" % options.min_recall)
@@ -276,8 +277,8 @@ class _Steps:
             self.folder,
         )
         self.outcome.hits = hits.figures
-        for number in range(options.rounds):
-            hits.round(options.seconds, redis_first=bool(number % 2))
+        for turn in range(options.rounds):
+            hits.round(options.seconds, redis_first=bool(turn % 2))
         ratio = hits.figures.ratio
         return "no Redis" if ratio is None else f"{ratio:.2f} × GET"
 
@@ -286,7 +287,7 @@ class _Steps:
         written = data.newcomers(self.dataset, max(repair.BEHIND), self.options.seed)
         self.outcome.repairs = repair.measure(self.dataset.base, queries, written)
         return ", ".join(
-            f"{one.behind} {one.writes} {one.median_us:.0f} µs" for one in self.outcome.repairs
+            f"{one.behind} {one.writes} {number(one.median_us)} µs" for one in self.outcome.repairs
         )
 
     def _correct(self) -> str:

@@ -174,8 +174,9 @@ def _of_repair(repairs: Sequence[Repaired]) -> Verdict:
     name = f"hit on an entry {REPAIR_BEHIND:,} writes behind, median"
     target = f"below {REPAIR_US:g} µs"
     for one in repairs:
-        if (one.writes, one.behind) == (ADDS, REPAIR_BEHIND):
-            return Verdict("", name, f"{one.median_us:.0f} µs", target, one.median_us < REPAIR_US)
+        took = one.median_us
+        if (one.writes, one.behind) == (ADDS, REPAIR_BEHIND) and took is not None:
+            return Verdict("", name, f"{took:.0f} µs", target, took < REPAIR_US)
     return Verdict("", name, "", target, None)
 
 
@@ -334,14 +335,18 @@ def _repairs(repairs: Sequence[Repaired]) -> str:
         (
             f"{one.behind:,} {one.writes}",
             f"{one.hits:,}",
-            f"{one.median_us:.0f}",
-            f"{one.p99_us:.0f}",
-            f"{one.fresh_us:,.0f}",
+            str(one.lost),
+            number(one.median_us),
+            number(one.p99_us),
+            number(one.fresh_us),
         )
         for one in repairs
     ]
-    heads = ("behind by", "hits", "median µs", "p99 µs", "a full search, median µs")
-    note = "In process, FLAT, without a network: from the call to the answer."
+    heads = ("behind by", "hits", "lost", "median µs", "p99 µs", "a full search, median µs")
+    note = (
+        "In process, FLAT, without a network: from the call to the answer. Lost: entries one of "
+        "whose results was updated, which are searched for again."
+    )
     return section("## Hits that catch up with writes", heads, rows, note)
 
 

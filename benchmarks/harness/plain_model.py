@@ -115,11 +115,12 @@ class PlainModel:
         best = (near if self.metric == "L2" else near[::-1])[: asked.count]
         if len(ids) > len(best) or not _alike(best[: len(ids)], said):
             return False
-        if len(ids) == len(best):
-            return asked.epsilon is None or self._within(best, asked.epsilon + TIE) == len(best)
         if asked.epsilon is None:
-            return False
-        return self._within(best, asked.epsilon - TIE) <= len(ids)
+            return len(ids) == len(best)
+        rounding = TIE * max(1, asked.epsilon)
+        surely = self._within(best, asked.epsilon - rounding)
+        perhaps = self._within(best, asked.epsilon + rounding)
+        return surely <= len(ids) <= perhaps
 
     def _within(self, scores: NDArray[np.float64], epsilon: float) -> int:
         distances = scores if self.metric == "L2" else 1 - scores

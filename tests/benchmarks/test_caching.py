@@ -16,7 +16,7 @@ from benchmarks.harness.figures import Round
 from benchmarks.harness.history import History
 from benchmarks.harness.paced import LoadError
 from benchmarks.harness.paraphrases import imitated
-from benchmarks.harness.plain_model import FILTERS, Asked, PlainModel
+from benchmarks.harness.plain_model import FILTERS, Asked, Attributes, PlainModel
 from benchmarks.harness.progress import Progress
 from benchmarks.harness.randomized import Correctness
 from benchmarks.harness.repair import ADDS, BEHIND, Repaired
@@ -42,7 +42,7 @@ def trace() -> Trace:
     return traces.zipf(data.generated(400, 20, seed=3, dim=16), 600, 1.0, 0.1, 7)
 
 
-# -- traces against a server ------------------------------------------------------------------------
+# -- traces against a server --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", list(Policy))
@@ -120,7 +120,7 @@ def test_a_command_that_is_refused_ends_the_replay(pyrope: Pyrope, trace: Trace)
         )
 
 
-# -- exact hits -------------------------------------------------------------------------------------
+# -- exact hits ---------------------------------------------------------------------------------
 
 
 def test_every_timed_search_is_a_hit_and_replies_have_one_size(
@@ -151,7 +151,7 @@ def test_there_is_no_value_for_some_sizes() -> None:
         value_bytes(16)
 
 
-# -- randomized operations ----------------------------------------------------------------------------
+# -- randomized operations ------------------------------------------------------------------------
 
 
 def test_randomized_operations_find_nothing_wrong(pyrope: Pyrope) -> None:
@@ -167,10 +167,10 @@ def test_randomized_operations_find_nothing_wrong(pyrope: Pyrope) -> None:
 @pytest.fixture
 def model() -> PlainModel:
     model = PlainModel("COSINE", 2, 10)
-    for id_, (vector, attributes) in enumerate(
-        [([1, 0], {"n": 7}), ([1, 1], {"n": 1, "tag": "a"}), ([0, 2], {}), ([-1, 0], None)]
-    ):
-        model.put(id_, np.array(vector, np.float32), attributes)
+    vectors = np.array([[1, 0], [1, 1], [0, 2], [-1, 0]], np.float32)
+    described: list[Attributes | None] = [{"n": 7}, {"n": 1, "tag": "a"}, {}, None]
+    for id_, (vector, attributes) in enumerate(zip(vectors, described, strict=True)):
+        model.put(id_, vector, attributes)
     return model
 
 
@@ -216,7 +216,14 @@ def test_the_plain_model_follows_writes(model: PlainModel) -> None:
 
 
 def test_filters_mean_what_the_server_takes_them_for(pyrope: Pyrope) -> None:
-    described = [{}, {"n": 5}, {"n": 3}, {"tag": "a"}, {"n": 6, "tag": "b"}, {"n": 8, "tag": "a"}]
+    described: list[Attributes] = [
+        {},
+        {"n": 5},
+        {"n": 3},
+        {"tag": "a"},
+        {"n": 6, "tag": "b"},
+        {"n": 8, "tag": "a"},
+    ]
     vector = np.ones(4, "<f4").tobytes()
     with pyrope.client() as client:
         client.call(b"VECTOR.CREATE", b"filters", b"DIM", b"4", b"TYPE", b"FLAT")
@@ -232,11 +239,11 @@ def test_filters_mean_what_the_server_takes_them_for(pyrope: Pyrope) -> None:
             }, text
 
 
-# -- what comes out ---------------------------------------------------------------------------------
+# -- what comes out -----------------------------------------------------------------------------
 
 
 def run_of(trace: str, policy: Policy, hits: int, *, writes: int, bands: list[Band]) -> TraceRun:
-    counters = {"hits": hits, "misses": 900 - hits, "hits_exact": hits}
+    counters: dict[str, float] = {"hits": hits, "misses": 900 - hits, "hits_exact": hits}
     counters |= {"repairs": 0, "stale": 0, "shared": 0}
     return TraceRun(
         trace, policy.value, 900, writes, 1.0, 900.0, 1.0, 2.0, 3.0, 4.0, counters, bands=bands
@@ -253,7 +260,7 @@ def report_of(*, good: bool) -> CacheReport:
     correctness = Correctness(1_000_000, wrong=0 if good else 1)
     correctness.counters = dict.fromkeys(("hits_exact", "repairs", "shared"), 1.0)
     report = CacheReport("python", {}, hits=hits, correctness=correctness)
-    report.repairs = [Repaired(ADDS, 1000, 10, 199.0 if good else 200.0, 300.0, 400.0)]
+    report.repairs = [Repaired(ADDS, 1000, 10, 0, 199.0 if good else 200.0, 300.0, 400.0)]
     report.traces = [
         run_of("zipf", Policy.CACHED, 500 if good else 499, writes=100, bands=[]),
         run_of("zipf", Policy.DROP_ALL, 100, writes=100, bands=[]),
