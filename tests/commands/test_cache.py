@@ -162,6 +162,15 @@ def test_an_alias_answers_by_what_it_stands_for(client: redis.Redis) -> None:
     assert stats(client)[b"hits_alias"] == 1
 
 
+def test_an_alias_works_with_any_metric(client: redis.Redis) -> None:
+    fill(client, "METRIC", "IP")
+    client.execute_command("VECTOR.ALIAS", "SET", "i", "other", "words")
+    search(client, ROWS[0].tobytes(), "QUERY", "words")
+    info = search(client, near(0, 0.01), "QUERY", "other")[1]
+    assert info[b"cache"] == b"alias"
+    assert info[b"certified_recall"] == 0
+
+
 def test_a_vector_is_another_name_of_a_vector(client: redis.Redis) -> None:
     fill(client)
     query = near(0, 0.01)

@@ -17,7 +17,7 @@ from pyrope.config import Settings
 from pyrope.engine.base import SearchOptions
 from pyrope.engine.filter import compile_filter
 from pyrope.errors import BusyError
-from pyrope.service.answers import Answer, CachedSearch, CacheMode, CacheWish
+from pyrope.service.answers import Answer, CachedSearch, CacheMode, CacheWish, Near
 from pyrope.service.definition import IndexDefinition
 from pyrope.service.index import OpenIndex
 from pyrope.service.search import Search
@@ -410,3 +410,68 @@ async def test_what_is_too_far_behind_is_searched_for_again(
     index.log.forget()
     assert (await answered(index, on_circle(0), THREE)).source.level == "miss"
     assert index.cache.statistics.stale == 1
+
+
+@scenario()
+async def test_all_who_wait_see_a_write_that_came_while_they_waited(
+    service: Any, index: OpenIndex, clock: Any
+) -> None:
+    await index.gate.enter_exclusive()
+    waiting = [asyncio.ensure_future(answered(index, on_circle(0), Search(1))) for _ in range(4)]
+    await asyncio.sleep(0)
+    # A new vector needs no gate.
+    await put(index, b"near", [2, 0.001, 0, 0])
+    index.gate.leave_exclusive()
+    async with asyncio.timeout(10):
+        for answer in await asyncio.gather(*waiting):
+            assert len(answer.hits.ids) == 1
+
+
+@scenario()
+async def test_an_answer_that_waited_for_others_is_not_kept_as_a_reply(
+    service: Any, index: OpenIndex, clock: Any
+) -> None:
+    await answered(index, on_circle(0), THREE)
+    await index.gate.enter_exclusive()
+    blob = np.asarray([on_circle(0), on_circle(5)], "<f4").tobytes()
+    both = index.cache.search("test", blob, THREE, CacheWish())
+    assert isinstance(both, CachedSearch)
+    await put(index, b"new", on_circle(0.5))
+    assert b"new" in (await answered(index, on_circle(0), THREE)).hits.ids
+    index.gate.leave_exclusive()
+    first, _ = await both
+    assert first.source.level == "exact"
+    assert first.key is None
+
+
+@scenario()
+async def test_equal_vectors_come_in_the_order_of_a_search(
+    service: Any, index: OpenIndex, clock: Any
+) -> None:
+    query = on_circle(0.33)
+    await answered(index, query, Search(10))
+    for number in range(24):
+        await put(index, b"twin%d" % number, [0.7, 0.21, 0.1, 0.3])
+    for number in range(24):
+        await put(index, b"near%d" % number, on_circle(0.34))
+    cached = await answered(index, query, Search(10))
+    fresh = await answered(index, query, Search(10), CacheMode.OFF)
+    assert cached.source == ("exact", True)
+    assert cached.hits.ids == fresh.hits.ids
+    assert cached.hits.scores == fresh.hits.scores
+
+
+@scenario()
+async def test_near_hits_are_forgotten_with_the_rest(
+    service: Any, index: OpenIndex, clock: Any
+) -> None:
+    near = CacheWish(near=Near(1.0, certified=True))
+    blob = np.asarray(on_circle(0), "<f4").tobytes()
+    found = index.cache.search("test", blob, THREE, near)
+    assert isinstance(found, CachedSearch)
+    await found
+    index.cache.flush()
+    query = np.asarray(on_circle(0.001), "<f4").tobytes()
+    again = index.cache.search("test", query, THREE, near)
+    assert isinstance(again, CachedSearch)
+    assert (await again)[0].source.level == "miss"

@@ -125,7 +125,9 @@ def proven_count(
         radius: as in `reach_of`.
         distance: as in `reach_of`.
         distances: of what the neighbourhood holds to the new query, nearest first along the last
-            axis, as `distances_of` gives them.
+            axis, as `distances_of` gives them. The first k must be those that a full search would
+            put first among what is held: chosen by rougher scores, a near-tie may not be, and what
+            is proven against strangers is not proven against it.
         k: results wanted, at least 1.
     """
     reach = reach_of(metric, radius, distance)
@@ -149,10 +151,9 @@ def strain_of(
     many dimensions, a result at `furthest` from the new query would be at
     ``sqrt(furthest^2 + distance^2)`` from the cached one, and missing if that is beyond the radius.
     (At worst, straight behind the new query, it would be at ``furthest + distance``, with which
-    proofs reckon.) To halve the square of the distance is not derived but measured: of the figures
-    known before a full search that were compared, this one tells how much is missing both on
-    sentence embeddings and on generated clusters (benchmarks/near_candidates.py); others did so on
-    one of them only.
+    proofs reckon.) To halve the square of the distance is measured, not derived: of a dozen
+    figures known before a full search, this one told most about what is missing on sentence
+    embeddings and on generated clusters together (some of them: benchmarks/near_candidates.py).
 
     Args:
         metric: as of the index.

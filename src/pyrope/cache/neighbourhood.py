@@ -122,11 +122,10 @@ class Neighbourhood:
         Slots that were written are among them: what the search saw of one that is here already may
         be the vector before.
         """
-        if not len(slots) or not len(self.slots):
-            return True
-        kept = np.isin(self.slots, slots, invert=True)
-        if not kept.all():
-            self.slots, self.scores = self.slots[kept], self.scores[kept]
+        if len(slots) and len(self.slots):
+            kept = np.isin(self.slots, slots, invert=True)
+            if not kept.all():
+                self.slots, self.scores = self.slots[kept], self.scores[kept]
         return self.exhaustive or len(self.slots) > 0
 
     def _gain(self, slots: Slots, score: Score, *, higher_is_nearer: bool) -> None:

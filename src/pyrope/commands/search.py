@@ -30,6 +30,8 @@ _COUNT = 10
 _TIMEOUT_MAX_MS = 3_600_000
 _TEXT_MAX_BYTES = 64 * 1024
 _SESSION_MAX_BYTES = 256
+# Vectors of one MSEARCH that are looked up: catching up with writes may take 1 ms each.
+_CACHED_ROWS = 32
 # What a native library's 32-bit integer holds.
 _MAX_SCANS = 2**31 - 1
 _NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
@@ -365,7 +367,10 @@ def msearch(context: Context, args: list[bytes]) -> Pending | Raw:
             raise CommandError(f"{word.upper()} is of one query: VECTOR.SEARCH takes it")
     client, wish = context.client, _wish(index, options)
     renderer = _Renderer(context, index, options, effort, received_at, received_at)
-    if wish.mode is CacheMode.OFF or not index.spec.cache.levels:
+    many = len(blob) // size > _CACHED_ROWS
+    if many and wish.mode is CacheMode.ONLY:
+        raise CommandError(f"CACHE ONLY takes at most {_CACHED_ROWS} vectors at once")
+    if many or wish.mode is CacheMode.OFF or not index.spec.cache.levels:
         return Pending(_search_uncached(context, index, blob, options, effort), renderer.many_found)
     answers = index.cache.search(
         client.id,

@@ -242,20 +242,33 @@ class HeadTailIndex:
         there = np.nonzero(found.slots >= 0)
         return there[0], found.slots[there], found.scores[there]
 
-    def scores(self, query: Float32Matrix, slots: Slots, nearest: int) -> NDArray[np.float32]:
+    def scores(
+        self, query: Float32Matrix, slots: Slots, nearest: int, *, exact: bool
+    ) -> NDArray[np.float32]:
         """Scores of one query, shape (1, dim), with live slots.
 
-        Those of the `nearest` best are as a search gives them, down to the last bit where that is
-        a full scan; the others may be off by a rounding.
+        Args:
+            nearest: so many of the best, and all that may be among them for what rounding does,
+                are scored as a search scores them; the others may be off by a rounding.
+            exact: as a full scan does, whatever the tail.
         """
         scores: NDArray[np.float32] = self._reranker.scores(query, slots[None])[0]
-        if self.tail is None and len(slots):
+        if (exact or not self.tail_count) and len(slots):
             best = np.arange(len(slots))
             if nearest < len(slots):
-                keys = -scores if self.metric.higher_is_nearer else scores
-                best = np.argpartition(keys, nearest - 1)[:nearest]
+                keys = (-scores if self.metric.higher_is_nearer else scores).astype(np.float64)
+                last = np.partition(keys, nearest - 1)[nearest - 1]
+                best = np.flatnonzero(~(keys > last + self._slack(query, slots, last)))
             scores[best] = self._scan.rescore(query, np.zeros(len(best), np.intp), slots[best])
         return scores
+
+    def _slack(self, query: Float32Matrix, slots: Slots, score: float) -> float:
+        """How much two float32 scores may be off, together (see `kernels`)."""
+        size = max(1.0, abs(score))
+        if self.metric is not Metric.COSINE:
+            norms = self._table.norms[slots].max(initial=0)
+            size = max(size, float(row_norms(query)[0]) * max(float(norms), 1.0))
+        return 4 * (self.dim + 16) * 2.0**-24 * size
 
     # -- writing ----------------------------------------------------------------------------------
 

@@ -93,7 +93,9 @@ class Cacheable(Searched, Protocol):
         """Hits of slots that hold vectors, cut to what is asked."""
         ...
 
-    def scores(self, query: bytes, slots: Slots, nearest: int) -> NDArray[np.float32]:
+    def scores(
+        self, query: bytes, slots: Slots, nearest: int, *, exact: bool
+    ) -> NDArray[np.float32]:
         """Scores of live slots, shape (n,); of the `nearest` best as a search would give them."""
         ...
 
@@ -152,6 +154,7 @@ class IndexCache:
         self._near = NearLevels(
             index,
             catch_up=self._catch_up,
+            is_kept=lambda kept: self._owner.peek(kept.key) is kept,
             position=lambda: self.log.position,
             clock=services.clock,
             seed=uid,
@@ -163,9 +166,11 @@ class IndexCache:
         self._flights = Flights(index, self.log, self)
         self._shortcuts: dict[tuple[Hashable, ...], tuple[Key, Kept, Hashable]] = {}
         # By the identity of a text and the effort: what answers it.
+        self._owner.max_bytes = index.policy.max_bytes or None
+        self._base_ttl_s = index.policy.ttl_s
         self._clock = services.clock
         self._prefetcher: Prefetcher | None = None
-        self._texts: dict[tuple[bytes, Key], Key] = {}
+        self._texts: dict[tuple[bytes, Key], Kept] = {}
         self._statistics = CacheStatistics(hits={})
         self._most_repaired = max(1, _REPAIR_NUMBERS // index.dim)
 
@@ -223,7 +228,9 @@ class IndexCache:
             return answers  # type: ignore[return-value]  # none is missing
         if uses and wish.mode is CacheMode.ONLY:
             raise BusyError("not in the cache, and CACHE ONLY does not search")
-        promise = CachedSearch(client, asked, answers, self._width(asked, wish))
+        # Those that are there already may be old when the others are: no reply of theirs is kept.
+        there = [answer and answer._replace(key=None) for answer in answers]
+        promise = CachedSearch(client, asked, there, self._width(asked, wish))
         self._flights.board(promise, wanted, join=wish.mode is not CacheMode.REFRESH)
         if uses:
             self._statistics.misses += len(wanted)
@@ -304,7 +311,8 @@ class IndexCache:
             if len(kept.replies) >= _FORMS:
                 return
             kept.replies[form] = reply
-            self._owner.resize(key, self._size(kept))
+            if not self._owner.resize(key, self._size(kept)):
+                return
         if words is not None and words not in self._shortcuts and len(kept.words) < _FORMS:
             # The vector among them is held once.
             query = kept.neighbourhood.query
@@ -368,7 +376,8 @@ class IndexCache:
         if canonical.kind is KeyKind.VECTOR:
             other = (canonical.content, *effort)
         else:
-            other = self._texts.get((canonical.identity, effort))
+            named = self._texts.get((canonical.identity, effort))
+            other = None if named is None else named.key
         if other is None or other == key:
             return None
         kept = self._owner.get(other)
@@ -377,10 +386,6 @@ class IndexCache:
         guess = self._near.guess(kept, key[0], asked, None, "alias")  # type: ignore[arg-type]  # the query comes first
         if guess is None:
             return None
-        if wish.near is not None:
-            recall = guess.certified if wish.near.certified else guess.estimated
-            if recall < wish.near.min_recall:
-                return None
         self._hit("alias")
         return self._guessed("alias", guess, asked)
 
@@ -425,17 +430,18 @@ class IndexCache:
         around = kept.neighbourhood
         if around.position == self.log.position:
             return around.serves(asked.count), False
-        if not self._repair(around, asked.filter):
-            self._statistics.stale += 1
-            self._owner.discard(kept.key, Gone.STALE)
-            return False, False
+        size = len(around.slots)
+        repaired = self._repair(around, asked.filter)
         kept.replies.clear()
-        self._statistics.repairs += 1
-        if not around.serves(asked.count):
-            # Most likely it has lost hits that it was kept for.
+        # What does not serve any more has most likely lost hits that it was kept for.
+        if not repaired or not around.serves(asked.count):
             self._statistics.stale += 1
-            self._owner.discard(kept.key, Gone.STALE)
+            if self._owner.peek(kept.key) is kept:
+                self._owner.discard(kept.key, Gone.STALE)
             return False, False
+        self._statistics.repairs += 1
+        if len(around.slots) > size:
+            self._owner.resize(kept.key, self._size(kept))
         return True, True
 
     def _repair(self, around: Neighbourhood, filter_: Filter | None) -> bool:
@@ -445,7 +451,7 @@ class IndexCache:
         index = self._index
         outcome = around.catch_up(
             self.log,
-            lambda slots: index.scores(around.query, slots, around.width),
+            lambda slots: index.scores(around.query, slots, around.width, exact=around.exact),
             lambda slots: index.taking_part(slots, filter_),
             higher_is_nearer=index.metric.higher_is_nearer,
             most=most,
@@ -487,8 +493,9 @@ class IndexCache:
         if flight.key is not None and flight.note is not None:
             wish, shadow = flight.note
             self._put(Kept(flight.key, around), asked, wish)
-            if isinstance(shadow, Shadow):
-                if hits.exact and flight.position == self.log.position:
+            # What has been written meanwhile is in the hits only.
+            if isinstance(shadow, Shadow) and flight.position == self.log.position:
+                if hits.exact:
                     self._near.compare(shadow, hits, served=False)
                 else:
                     self._near.consider(flight.query, asked, shadow)
@@ -511,13 +518,13 @@ class IndexCache:
     def _remember_text(self, text: QueryKey, kept: Kept) -> None:
         """An answer to a text is one to what the text is another name of, too."""
         canonical = self._index.aliases.resolve(text)
-        names = [text.identity]
+        name = text.identity, kept.key[1:]
+        self._texts[name] = kept
+        kept.names.append(name)
         if canonical is not None and canonical.key.kind is KeyKind.TEXT:
-            names.append(canonical.key.identity)
-        for identity in names:
-            name = identity, kept.key[1:]
-            self._texts[name] = kept.key
-            kept.names.append(name)
+            name = canonical.key.identity, kept.key[1:]
+            if self._texts.setdefault(name, kept) is kept:
+                kept.names.append(name)
 
     def _forget(self, kept: Kept, _reason: Gone) -> None:
         """An answer is kept no more."""
@@ -525,9 +532,11 @@ class IndexCache:
         if self._prefetcher is not None:
             self._prefetcher.gone(kept.key)
         for words in kept.words:
-            self._shortcuts.pop(words, None)
+            found = self._shortcuts.get(words)
+            if found is not None and found[1] is kept:
+                del self._shortcuts[words]
         for name in kept.names:
-            if self._texts.get(name) == kept.key:
+            if self._texts.get(name) is kept:
                 del self._texts[name]
 
     def serve(self, kept: Neighbourhood, asked: Search) -> Hits | None:
@@ -539,7 +548,14 @@ class IndexCache:
     def _size(self, kept: Kept) -> int:
         """Bytes of an answer, and of what leads to it."""
         one = kept.neighbourhood
-        total = _ENTRY_BYTES + len(one.query) + one.slots.nbytes + one.scores.nbytes
+        text = kept.key[-1]
+        total = (
+            _ENTRY_BYTES
+            + (2 * len(text) if isinstance(text, str) else 0)
+            + len(one.query)
+            + one.slots.nbytes
+            + one.scores.nbytes
+        )
         total += sum([len(reply) + _REPLY_BYTES for reply in kept.replies.values()])
         total += _WORDS_BYTES * len(kept.words)
         total += sum([len(identity) + _NAME_BYTES for identity, _ in kept.names])
@@ -579,9 +595,15 @@ class IndexCache:
         """Go by the index's policy as it is now; called when it changes."""
         policy = self._index.policy
         self._owner.max_bytes = policy.max_bytes or None
+        # The effort that a command stands for may be another one.
         self._shortcuts.clear()
-        if not policy.levels:
+        for key in self._owner:
+            kept = self._owner.peek(key)
+            if kept is not None:
+                kept.words.clear()
+        if not policy.levels or policy.ttl_s != self._base_ttl_s:
             self.flush()
+        self._base_ttl_s = policy.ttl_s
 
     def flush(self) -> int:
         """Forget every answer. Returns how many there were."""
@@ -589,6 +611,7 @@ class IndexCache:
         self._owner.clear()
         self._shortcuts.clear()
         self._texts.clear()
+        self._near.clear()
         return count
 
     async def invalidate(self, slot: int) -> int:

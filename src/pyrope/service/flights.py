@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from pyrope.cache.neighbourhood import Neighbourhood
 from pyrope.cache.write_log import WriteLog
+from pyrope.errors import PyropeError
 from pyrope.service.answers import MISS, OFF, Answer, CachedSearch, Key
 from pyrope.service.search import Hits, Search, SearchRequest
 
@@ -160,21 +161,25 @@ class Flights:
         error = request.exception()
         if error is None:
             for flight, hits in zip(flights, request.result(), strict=True):
-                self._answer(flight, hits)
+                try:
+                    self._answer(flight, hits)
+                except Exception as failure:  # noqa: BLE001 - nobody is to wait for ever
+                    _fail(flight, failure)
             return
         for flight in flights:
-            for promise, _ in flight.waiters:
-                if not promise.done():
-                    promise.set_exception(error)
+            _fail(flight, error)
 
     def _answer(self, flight: Flight, hits: Hits) -> None:
         landing = self._landing
         (first, row), *others = flight.waiters
         if flight.key is None:
-            first.answer(row, Answer(landing.cut(hits, first.asked), OFF))
+            first.answer(row, Answer(hits, OFF))
             return
         kept = landing.keep(flight, hits)
-        if not first.done():
+        if len(flight.siblings) > 1 and flight.position != self._log.position:
+            # Of several batches, this was in an early one, and slots may be others' by now.
+            others.insert(0, (first, row))
+        elif not first.done():
             first.answer(row, Answer(landing.cut(hits, first.asked), MISS))
         for promise, row in others:
             if promise.done():
@@ -189,7 +194,12 @@ class Flights:
     def _search_again(self, flight: Flight, promise: CachedSearch, row: int) -> None:
         again = CachedSearch(promise.client, promise.asked, [None], promise.width)
         again.add_done_callback(partial(_pass_on, promise, row))
-        self.board(again, [Wanted(0, flight.query, flight.key)], join=False)
+        try:
+            # Whatever is under way by now began after it had asked.
+            self.board(again, [Wanted(0, flight.query, flight.key)], join=True)
+        except PyropeError as error:
+            again.set_exception(error)
+            return
         promise.add_done_callback(lambda _: again.cancel())
 
     def _left(self, flights: list[Flight], promise: CachedSearch) -> None:
@@ -200,6 +210,12 @@ class Flights:
             waiters = [one for sibling in flight.siblings for one, _ in sibling.waiters]
             if flight.request is not None and all(one.done() for one in waiters):
                 flight.request.cancel()
+
+
+def _fail(flight: Flight, error: BaseException) -> None:
+    for promise, _ in flight.waiters:
+        if not promise.done():
+            promise.set_exception(error)
 
 
 def _pass_on(promise: CachedSearch, row: int, again: CachedSearch) -> None:

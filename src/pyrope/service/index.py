@@ -214,6 +214,8 @@ class OpenIndex:
         Raises:
             BusyError: too many requests wait for this index already.
         """
+        if self.closed:
+            raise _dropped(self.spec)
         weight = len(queries) // (4 * self.spec.dim)
         self.check_queue(weight)
         self.remove_expired()
@@ -297,9 +299,11 @@ class OpenIndex:
         ids, slots, scores, stored = self._named(slots[:kept], scores[:kept], asked)
         return Hits(ids, scores, stored, exact, 0.0, 0.0, slots, whole=False)
 
-    def scores(self, query: bytes, slots: Slots, nearest: int) -> NDArray[np.float32]:
+    def scores(
+        self, query: bytes, slots: Slots, nearest: int, *, exact: bool
+    ) -> NDArray[np.float32]:
         """Scores of slots that hold vectors, shape (n,); see `HeadTailIndex.scores`."""
-        return self.engine.scores(np.frombuffer(query, "<f4")[None], slots, nearest)
+        return self.engine.scores(np.frombuffer(query, "<f4")[None], slots, nearest, exact=exact)
 
     def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots:
         """Those of the slots that can be named now, and match the filter."""

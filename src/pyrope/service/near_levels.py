@@ -37,6 +37,9 @@ _TRIED = 4
 # Queries assigned to new clusters in one step.
 _ASSIGNED = 512
 _AUDITOR = "audit"
+# Of answers of graphs and lists: what their levels are called in audits, and the least strain.
+_APPROXIMATE = " of approximate"
+_LEAST_STRAIN = 1.05
 
 
 class Kept:
@@ -114,24 +117,29 @@ class Searchable(Protocol):
 
     def search(self, client: str, queries: bytes, asked: Search) -> SearchRequest: ...
 
-    def scores(self, query: bytes, slots: Slots, nearest: int) -> NDArray[np.float32]: ...
+    def scores(
+        self, query: bytes, slots: Slots, nearest: int, *, exact: bool
+    ) -> NDArray[np.float32]: ...
 
 
 class NearLevels:
     """All methods are for the event loop.
 
     Args:
-        catch_up: brings what is kept up to date for a search; False where it cannot be.
+        catch_up: brings what is kept up to date for a search: whether it could be, and whether
+            there was anything to do.
+        is_kept: whether an answer is kept still.
         position: of the index's log of writes.
         audit_share: of the time of one thread that audits may take.
         spawn: runs a coroutine as a task that the server waits for when it stops.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is another matter
         self,
         index: Searchable,
         *,
         catch_up: Callable[[Kept, Search], tuple[bool, bool]],
+        is_kept: Callable[[Kept], bool],
         position: Callable[[], int],
         clock: Clock,
         seed: int,
@@ -143,6 +151,7 @@ class NearLevels:
         self.audited = AuditedRecall(clock, Random(seed))  # noqa: S311 - no secret
         self._index = index
         self._catch_up = catch_up
+        self._is_kept = is_kept
         self._position = position
         self._clock = clock
         self._seed = seed
@@ -182,14 +191,18 @@ class NearLevels:
 
     def forget(self, kept: Kept) -> None:
         """An answer is kept no more."""
-        if kept.number < 0:
+        if self._numbered.pop(kept.number, None) is None:
             return
-        del self._numbered[kept.number]
         table = self._tables[kept.group]
         table.remove(kept.number)
         if not len(table):
             del self._tables[kept.group]
         kept.number = -1
+
+    def clear(self) -> None:
+        """No answer is kept any more."""
+        self._tables.clear()
+        self._numbered.clear()
 
     # -- finding ----------------------------------------------------------------------------------
 
@@ -206,13 +219,17 @@ class NearLevels:
             return None
         best: Guess | None = None
         for level, numbers, distances in self._candidates(query, table, levels):
-            trusted = near.certified or self.audited.level_is_trusted(level, near.min_recall)
             for number, distance in zip(numbers.tolist(), distances.tolist(), strict=True):
-                guess = self.guess(self._numbered[number], query, asked, distance, level)
+                kept = self._numbered.get(number)
+                if kept is None or not self._is_kept(kept):
+                    continue
+                guess = self.guess(kept, query, asked, distance, level)
                 if guess is None:
                     continue
+                trusted = self.audited.level_is_trusted(guess.shadow.level, near.min_recall)
                 recall = guess.certified if near.certified else guess.estimated
-                if recall >= near.min_recall and (trusted or guess.certified >= near.min_recall):
+                proven = guess.certified >= near.min_recall
+                if proven or (trusted and recall >= near.min_recall):
                     self._consider(query, asked, guess.shadow, served=True)
                     return level, guess
                 if best is None or guess.shadow.strain < best.shadow.strain:
@@ -254,13 +271,16 @@ class NearLevels:
         index, around = self._index, kept.neighbourhood
         metric, dim = index.metric, index.dim
         count = min(asked.count, len(around.slots))
-        scores = index.scores(query, around.slots, count)
+        scores = index.scores(query, around.slots, count, exact=around.exact)
         order = np.lexsort((around.slots, -scores if metric.higher_is_nearer else scores))[:count]
         scores = scores[order]
         if distance is None:
             distance = _distance(metric, query, around.query)
         certified, strain = 1.0, 0.0
-        if count:
+        if metric is Metric.IP:
+            # Without a bound on norms, one query says nothing about another.
+            certified, strain = 0.0, float("inf")
+        elif count:
             radius = float("inf")
             if not around.exhaustive:
                 radius = float(distances_of(metric, around.scores[-1:])[0])
@@ -269,9 +289,11 @@ class NearLevels:
             certified = float(proven_count(metric, radius, upper, distances, count)) / count
             strain = float(strain_of(metric, radius, distance, distances[-1]))
         if not around.exact:
-            certified = 0.0
+            # The last that is kept is no radius: others may be nearer. It has audits of its own.
+            level += _APPROXIMATE
+            certified, strain = 0.0, max(strain, _LEAST_STRAIN)
         estimated = certified
-        if certified < 1.0:
+        if certified < 1.0 and (around.exact or asked.options.max_scans is None):
             bound = self.audited.lower_bound(level, strain, max(count, 1))
             estimated = max(certified, bound)
         shadow = Shadow(level, strain, scores)
@@ -305,13 +327,14 @@ class NearLevels:
             self.statistics.audits_skipped += 1
             return
         full = Search(count, exact=True, filter=asked.filter)
+        position = self._position()
         try:
             request = self._index.search(_AUDITOR, query, full)
         except BusyError:
             self.statistics.audits_skipped += 1
             return
         self._auditing = True
-        request.add_done_callback(partial(self._audited, shadow, self._position(), served))
+        request.add_done_callback(partial(self._audited, shadow, position, served))
 
     def _audited(
         self,

@@ -190,7 +190,8 @@ def _run_group(
         end = row + stop - start
         whole = [False] * (stop - start)
         for i in range(row, end):
-            if width < request.asked.count:
+            # Fewer than there are, where a bound on distances has cut the search short.
+            if width < request.asked.count and (exact or asked.options.max_scans is None):
                 whole[i - row] = not width or slots[i][-1] >= 0
             kept = hits_wanted(slots[i], scores[i], request.asked, engine.metric)
             if kept < len(slots[i]):
