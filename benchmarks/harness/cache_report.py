@@ -251,6 +251,7 @@ def _answers(traces: Sequence[TraceRun]) -> str:
             one.policy,
             f"{one.searches:,}",
             str(one.exact_wrong),
+            str(one.reordered),
             str(one.dishonest),
             str(one.unproven),
             f"{one.near:,}",
@@ -258,14 +259,16 @@ def _answers(traces: Sequence[TraceRun]) -> str:
         )
         for one in traces
     ]
-    heads = ["trace", "caches", "checked", "wrong", "foreign", "worse than certified"]
+    heads = ["trace", "caches", "checked", "wrong", "reordered", "foreign", "worse than certified"]
     heads += ["near hits", f"their recall@{K}"]
     note = (
         "Every answer is held against a full scan by the harness' own model of what was stored. "
-        "Wrong: not the exact answer, of all but near hits that nothing proves. Foreign: more than "
-        "K results, an id twice or not stored, or a score that is not of this query."
+        "Wrong: not the exact answer, of all but near hits that nothing proves. Reordered: right "
+        "if a write that was under way is taken as seen before an earlier one that was, too. "
+        "Foreign: more than K results, an id twice or not stored, or a score of another query."
     )
-    return section("## Answers", heads, rows, note)
+    examples = [f"```\n{text}\n```" for one in traces for text in one.examples]
+    return "\n\n".join([section("## Answers", heads, rows, note), *examples])
 
 
 def _bands(traces: Sequence[TraceRun]) -> str:

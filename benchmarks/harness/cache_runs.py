@@ -26,6 +26,8 @@ NEAR = ("quantized", "cluster")
 
 LEVELS = ("exact", "alias", *NEAR, "prefetch")
 
+_EXAMPLES = 5
+
 _BATCH_ROWS, _BATCH_CONNECTIONS = 1_000, 4
 
 
@@ -64,10 +66,13 @@ class TraceRun:
         sampled: searches with WITHINFO, by the level that they say.
         exact_wrong: answers that are not the exact one, of those that have to be: all but near
             hits that nothing proves.
+        reordered: answers that are exact only if writes under way were seen in another order than
+            they were sent in.
         dishonest: answers with more than K results, unknown ids, or scores of another query.
         unproven: near hits with fewer right results than `certified_recall` says.
         near_right: right results of K, summed over near hits.
         bands: of paraphrases.
+        examples: the first few answers that are wrong.
     """
 
     trace: str
@@ -83,10 +88,12 @@ class TraceRun:
     counters: dict[str, float]
     sampled: dict[str, int] = field(default_factory=dict)
     exact_wrong: int = 0
+    reordered: int = 0
     dishonest: int = 0
     unproven: int = 0
     near_right: int = 0
     bands: list[Band] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
 
     @property
     def hit_ratio(self) -> float:
@@ -208,31 +215,37 @@ def judge(
         run.bands = [Band(low, high) for low, high in BANDS]
     for row, reply in enumerate(played.replies):
         hits, info = (reply[0], _as_map(reply[1])) if told[row] else (reply, {})
-        verdict = history.judge(
-            queries[row],
-            int(played.acknowledged[row]),
-            int(played.sent[row]),
-            [int(one) for one in hits[::2]],
-            [float(one) for one in hits[1::2]],
-        )
+        query, first = queries[row], int(played.acknowledged[row])
+        last = int(played.sent[row])
+        ids, scores = [int(one) for one in hits[::2]], [float(one) for one in hits[1::2]]
+        verdict = history.judge(query, first, last, ids, scores)
         level = info["cache"].decode() if info else ""
-        _count(run, verdict, level, info)
+        if _count(run, verdict, level, info) and len(run.examples) < _EXAMPLES:
+            truth = history.exact(query, first).tolist()
+            run.examples.append(
+                f"search {row} for query {query}, {first} to {last} writes, {level or 'not told'}: "
+                f"{ids} {scores}; after {first}: {truth}"
+            )
         if run.bands and tags[row] >= 0:
             late = row >= len(queries) // 2
             _in_band(run, trace, tags[row], level, verdict, late=late)
 
 
-def _count(run: TraceRun, verdict: Verdict, level: str, info: dict[str, Any]) -> None:
+def _count(run: TraceRun, verdict: Verdict, level: str, info: dict[str, Any]) -> bool:
+    """Whether something is wrong with an answer."""
     if level:
         run.sampled[level] = run.sampled.get(level, 0) + 1
     run.dishonest += not verdict.honest
+    run.reordered += verdict.reordered
     if level not in NEAR:
         run.exact_wrong += not verdict.exact
-        return
+        return not verdict.exact
     proven = float(info["certified_recall"])
     run.near_right += verdict.right
     run.exact_wrong += proven >= 1 and not verdict.exact
-    run.unproven += verdict.right < round(proven * K)
+    worse = verdict.right < round(proven * K)
+    run.unproven += worse
+    return worse or not verdict.honest
 
 
 def _in_band(

@@ -33,6 +33,8 @@ class Verdict:
     Attributes:
         exact: it is the exact answer, in order: at each rank the score of the exact one, up to
             ties, and each score is its own vector's.
+        reordered: it is exact only if some of the writes that were under way have been seen before
+            others that were sent before them.
         honest: no more than K, no id twice, all of them stored, and each score its own vector's.
         right: how many of its ids are among the K nearest, up to ties.
     """
@@ -40,6 +42,7 @@ class Verdict:
     exact: bool
     honest: bool
     right: int
+    reordered: bool = False
 
 
 class History:
@@ -52,6 +55,9 @@ class History:
         self._vectors = np.vstack([trace.base, trace.written])
         self._born = np.zeros(total, np.int64)
         self._died = np.full(total, _FOREVER, np.int64)
+        # Of each write its id; of each edition likewise.
+        self._written: list[int] = []
+        self._owners = np.arange(total)
         # Ids that were written, with their editions in order.
         self._editions: dict[int, list[int]] = {}
         self._count = count
@@ -80,6 +86,8 @@ class History:
             if found.exact:
                 return found
             best = max(best, found, key=lambda one: (one.honest, one.right))
+        if last > first and self._is_mixture(query, first, last, ids, scores):
+            return Verdict(exact=True, honest=True, right=K, reordered=True)
         return best
 
     def exact(self, query: int, moment: int) -> NDArray[np.float32]:
@@ -108,6 +116,38 @@ class History:
         right = len({one for one, good in zip(stored, near, strict=True) if good})
         return Verdict(exact, honest, min(right, K))
 
+    def _is_mixture(
+        self, query: int, first: int, last: int, ids: list[int], said: list[float]
+    ) -> bool:
+        """Whether it is exact if each id may be as it was at a moment of its own."""
+        if len(ids) != K or len(set(ids)) != K or min(np.diff(said) * -1) < -TIE:
+            return False
+        touched = {
+            id_: {self._edition(id_, moment) for moment in range(first, last + 1)}
+            for id_ in self._written[first:last]
+        }
+        for id_, score in zip(ids, said, strict=True):
+            editions = touched.get(id_) or {self._edition(id_, first)}
+            if not any(abs(self._score(query, one) - score) <= TIE for one in editions):
+                return False
+        worst = said[-1] + TIE
+        nearer = self._nearest[query][self._scores[query] > worst]
+        if len(nearer) == len(self._nearest[query]):
+            return False
+        alive = nearer[(self._born[nearer] <= first) & (last < self._died[nearer])]
+        if not set(self._owners[alive].tolist()) <= set(ids):
+            return False
+        missing = (editions for id_, editions in touched.items() if id_ not in ids)
+        return all(
+            any(self._score(query, one) <= worst for one in editions) for editions in missing
+        )
+
+    def _score(self, query: int, edition: int | None) -> float:
+        """Minus infinity for what is not stored."""
+        if edition is None:
+            return float("-inf")
+        return float(self._vectors[edition] @ self._queries[query])
+
     def _edition(self, id_: int, moment: int) -> int | None:
         """The one that was stored under an id after so many writes."""
         editions = self._editions.get(id_)
@@ -123,10 +163,12 @@ class History:
         is_write = trace.kinds != Kind.SEARCH
         writes = zip(trace.kinds[is_write].tolist(), trace.what[is_write].tolist(), strict=True)
         for moment, (kind, id_) in enumerate(writes, 1):
+            self._written.append(id_)
             editions = self._editions.setdefault(id_, [id_] if id_ < self._count else [])
             if kind != Kind.ADD:
                 self._died[editions[-1]] = moment
             if kind != Kind.DELETE:
                 self._born[fresh] = moment
+                self._owners[fresh] = id_
                 editions.append(fresh)
                 fresh += 1

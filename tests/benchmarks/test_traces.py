@@ -137,6 +137,33 @@ def test_an_answer_of_another_moment_is_wrong_unless_it_overlapped(dataset: data
     assert history.judge(0, 0, last, *after).exact
 
 
+def test_an_answer_may_mix_writes_under_way_but_none_that_were_acknowledged() -> None:
+    axes = np.eye(16, dtype=np.float32)
+    base = data.normalised(axes[0] + np.arange(1, 16, dtype=np.float32)[:, None] * axes[1:] / 4)
+    dataset = data.Dataset("", base, axes[:1])
+    # The nearest is updated to be the furthest, then the second is deleted.
+    trace = Trace(
+        "",
+        base,
+        dataset.queries,
+        -axes[:1],
+        np.array([Kind.UPDATE, Kind.DELETE, Kind.SEARCH]),
+        np.array([0, 1, 0]),
+        np.full(3, -1),
+    )
+    history = History(trace)
+    only_second = {id_: vector for id_, vector in enumerate(base) if id_ != 1}
+    ids, scores = best_of(only_second, axes[0])
+    mixed = history.judge(0, 0, 2, ids, scores)
+    assert (mixed.exact, mixed.honest, mixed.reordered) == (True, True, True)
+    for first, last in ((1, 2), (2, 2), (0, 1)):
+        assert not history.judge(0, first, last, ids, scores).exact
+    assert not history.judge(0, 0, 2, [*ids[:-1], 14], [*scores[:-1], float(base[14, 0])]).exact
+    for moment, state in enumerate(states(trace)):
+        assert not history.judge(0, 0, 2, *best_of(state, axes[0])).reordered
+        assert history.judge(0, moment, moment, *best_of(state, axes[0])).exact
+
+
 def test_a_near_answer_is_honest_as_long_as_its_scores_are_its_own(dataset: data.Dataset) -> None:
     history = History(zipf(dataset, writes=0.0))
     state = dict(enumerate(dataset.base))
