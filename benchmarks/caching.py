@@ -213,9 +213,24 @@ def measure(
         try:
             progress.done(work())
         except (LoadError, ServerError, OSError, hiredis.HiredisError) as error:
-            outcome.failures.append(f"{title}: {error}")
+            outcome.failures.append(f"{title}: {error}\n{server.log_tail()}".strip())
             progress.done(f"FAILED: {error}")
+            _start_again(server)
     return outcome
+
+
+def _start_again(server: Pyrope) -> None:
+    """If it has died of a step, so that the others have one; what it held is made anew by each.
+
+    Raises:
+        ServerError: it does not start.
+    """
+    try:
+        with server.client() as client:
+            client.call(b"PING")
+    except (ServerError, OSError):
+        server.kill()
+        server.start()
 
 
 @dataclass(frozen=True, slots=True)
