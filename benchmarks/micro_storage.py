@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from pyrope.storage.chained_log import ChainedLog
+from pyrope.storage.chained_verify import verify
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.graph_file import GraphMeta, save_graph, verify_graph
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import DropIndex, PutIndex, Record, WriteBatch
+from pyrope.storage.store import DropIndex, PutIndex, PutMeta, Record, WriteBatch
 from pyrope.types import Float32Matrix
 
 BATCH = 10_000
@@ -110,6 +112,45 @@ def measure_store(directory: Path, total: int, vectors: Float32Matrix) -> None:
     store.close()
 
 
+def measure_metas(directory: Path, total: int = 100_000) -> None:
+    """A ledger: every tenant's record is there, and some change."""
+    store = LmdbStore.open(directory)
+    keys = [b"tenant-%06d/2024-05" % number for number in range(total)]
+    store.commit([PutMeta("ledger", key, bytes(200)) for key in keys])
+    store.close()
+    store = LmdbStore.open(directory)
+    measure(f"first load of {total} meta records", lambda: store.load_meta("ledger"))
+    measure(f"load of {total} meta records", lambda: store.load_meta("ledger"), 5)
+    rng = np.random.default_rng(0)
+    for amount in (1, 1_000, 3_000):
+
+        def commit(amount: int = amount) -> None:
+            picks = rng.choice(total, amount, replace=False).tolist()
+            store.commit([PutMeta("ledger", keys[number], bytes(200)) for number in picks])
+
+        measure(f"commit of {amount} of {total} meta records", commit, 20)
+    store.close()
+
+
+def measure_chained_log(folder: Path) -> None:
+    log = ChainedLog.open(folder, rotate_bytes=16 * 2**20, at=0.0)
+    payload = {"tenant": "tenant-000001", "units": 1.25, **{f"field_{n}": n for n in range(10)}}
+    for lines in (1, 1_000):
+
+        def append(lines: int = lines) -> None:
+            log.append([payload] * lines, 0.0)
+
+        measure(f"append {lines} lines to a chained log", append, 50)
+    head = log.head
+    log.close()
+
+    def reopen() -> None:
+        ChainedLog.open(folder, rotate_bytes=16 * 2**20, at=0.0, expect=head).close()
+
+    measure("open the log", reopen, 10)
+    measure(f"verify its {head.seq} lines", lambda: verify(folder, head))
+
+
 def measure_graph(path: Path, vectors: Float32Matrix) -> None:
     content = vectors.tobytes() * 10
     meta = GraphMeta(1, 1, 1, "HNSW", vectors.shape[1], "COSINE", 16, 200)
@@ -141,6 +182,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
         measure_growth(Path(directory), vectors[0].tobytes())
         measure_store(Path(directory, "data"), arguments.vectors, vectors)
+        measure_metas(Path(directory, "metas"))
+        measure_chained_log(Path(directory, "log"))
 
 
 if __name__ == "__main__":

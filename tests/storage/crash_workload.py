@@ -20,12 +20,21 @@ import numpy as np
 
 from pyrope.storage.commit_log import Rows
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import Change, PutIndex, PutSide, Record, WriteBatch
+from pyrope.storage.store import (
+    Change,
+    DropMeta,
+    PutIndex,
+    PutMeta,
+    PutSide,
+    Record,
+    WriteBatch,
+)
 from pyrope.types import Float32Matrix
 
 DIM = 64
 UIDS = (1, 2)
 SIDE_KIND = 7
+SPACE = "ledger"
 # Every so many steps the catalogue changes, which takes a checkpoint.
 CATALOGUE_STEPS = 7
 # So that a few commits fill the log, and some are too large for it.
@@ -55,9 +64,10 @@ class Workload:
     def __init__(self) -> None:
         self.steps = 0
         self.indexes = {uid: Index() for uid in UIDS}
+        self.metas: dict[bytes, bytes] = {}
 
     def next_changes(self) -> list[Change]:
-        """Move on: new vectors, updates to free slots, deletes, amends, side records, catalogue."""
+        """Move on: vectors, updates to free slots, deletes, amends, other records, catalogue."""
         self.steps += 1
         rng = np.random.default_rng(10**6 + self.steps)
         changes: list[Change] = []
@@ -91,6 +101,13 @@ class Workload:
                 index.sides.pop(key, None)
                 if value is not None:
                     index.sides[key] = value
+        for key in (b"tenant %d" % number for number in rng.integers(0, 20, 5)):
+            if rng.random() < 0.3:
+                self.metas.pop(key, None)
+                changes.append(DropMeta(SPACE, key))
+            else:
+                self.metas[key] = b"step %d" % self.steps
+                changes.append(PutMeta(SPACE, key, self.metas[key]))
         return changes
 
 

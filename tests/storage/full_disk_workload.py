@@ -1,7 +1,7 @@
 """Commits against a limit on file sizes, which answers as a full disk does; see test_disk_full.py.
 
-``python -m storage.full_disk_workload DIRECTORY rows|records|catalogue`` exits with 0 when all is
-well.
+``python -m storage.full_disk_workload DIRECTORY rows|records|catalogue|metas`` exits with 0 when
+all is well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 
 from pyrope.errors import MisconfError
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import Change, PutIndex, WriteBatch
+from pyrope.storage.store import Change, PutIndex, PutMeta, WriteBatch
 from storage.store_samples import puts, record, rows, stored_records
 
 DIM = 1024
@@ -38,10 +38,15 @@ def catalogue_grows(uid: int, number: int) -> list[Change]:
     return [PutIndex(uid + number, ATTRIBUTES)]
 
 
+def metas_grow(uid: int, number: int) -> list[Change]:
+    return [PutMeta("space", b"%d" % number, ATTRIBUTES)]
+
+
 KINDS: dict[str, Callable[[int, int], list[Change]]] = {
     "rows": rows_grow,
     "records": records_grow,
     "catalogue": catalogue_grows,
+    "metas": metas_grow,
 }
 
 
@@ -71,12 +76,14 @@ def main(directory: str, kind: str) -> None:
         assert 1 < number < 100, number
         indexes = store.indexes()
         held = stored_records(store, uid)
+        metas = store.load_meta("space")
         sequence = store.load(uid).sequence
         for _ in range(3):
             with pytest.raises(MisconfError, match="cannot be written, nothing of this write"):
                 store.commit([PutIndex(uid, b"changed"), *changes(uid, number + 1)])
         # Reads go on, and nothing of what was refused is there.
         assert store.indexes() == indexes
+        assert store.load_meta("space") == metas
         assert stored_records(store, uid) == held
         assert store.load(uid).sequence == sequence
         view = store.vectors(uid, DIM).view()

@@ -21,7 +21,7 @@ from pyrope.types import Float32Matrix, Slots
 from storage.store_samples import DIM, puts, record, rows, stored_records
 
 OPERATIONS = st.builds(
-    Operation, st.integers(0, 1), st.binary(max_size=20), st.none() | st.binary(max_size=50)
+    Operation, st.integers(0, 3), st.binary(max_size=20), st.none() | st.binary(max_size=50)
 )
 
 

@@ -14,7 +14,15 @@ import pytest
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.store import SideRecord
-from storage.crash_workload import CATALOGUE_STEPS, DIM, SIDE_KIND, UIDS, Workload, step_rows
+from storage.crash_workload import (
+    CATALOGUE_STEPS,
+    DIM,
+    SIDE_KIND,
+    SPACE,
+    UIDS,
+    Workload,
+    step_rows,
+)
 from storage.store_samples import stored_records
 
 _TESTS = Path(__file__).parents[1]
@@ -51,6 +59,7 @@ def step_in(store: LmdbStore) -> int:
 
 
 def assert_holds(store: LmdbStore, workload: Workload) -> None:
+    assert store.load_meta(SPACE) == sorted(workload.metas.items())
     for uid in UIDS:
         index = workload.indexes[uid]
         columns = store.load(uid)

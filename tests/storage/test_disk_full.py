@@ -16,7 +16,7 @@ from storage.store_samples import stored_records
 _TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("kind", ["rows", "records", "catalogue"])
+@pytest.mark.parametrize("kind", ["rows", "records", "catalogue", "metas"])
 def test_writes_are_refused_while_the_disk_is_full_and_accepted_afterwards(
     tmp_path: Path, kind: str
 ) -> None:
@@ -33,6 +33,8 @@ def test_writes_are_refused_while_the_disk_is_full_and_accepted_afterwards(
     records = stored_records(store, uid)
     if kind == "catalogue":
         assert [uid for uid, _ in store.indexes()] == [uid, *range(uid + 1, uid + commits + 1)]
+    elif kind == "metas":
+        assert len(store.load_meta("space")) == commits
     else:
         assert len(records) == commits * (100 if kind == "rows" else 1)
         assert not len(damaged_rows(store.load(uid), store.vectors(uid, DIM).view()))

@@ -34,7 +34,7 @@ class ScriptedStore(MemoryStore):
         self.log.append("commit")
         if self.failures:
             raise self.failures.popleft()
-        self.commits.append([change.uid for change in changes])
+        self.commits.append([change.uid for change in changes if isinstance(change, PutIndex)])
 
     @property
     def garbage_left(self) -> bool:

@@ -15,6 +15,7 @@ from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.store import (
     DropIndex,
     PutIndex,
+    PutMeta,
     PutSide,
     SideRecords,
     StorageError,
@@ -284,14 +285,14 @@ def test_a_newer_format_is_refused_and_left_as_it_is(
     store.commit([puts(uid, [0])])
     store.close()
     files = sorted((tmp_path / "data" / "indexes").rglob("*"))
-    edit(tmp_path / "data", b"meta", b"format", (4).to_bytes(8, "big"))
+    edit(tmp_path / "data", b"meta", b"format", (5).to_bytes(8, "big"))
     for _ in range(2):
-        with pytest.raises(StorageError, match=r"has format 4 and this Pyrope knows format 3"):
+        with pytest.raises(StorageError, match=r"has format 5 and this Pyrope knows format 4"):
             LmdbStore.open(tmp_path / "data")
     assert sorted((tmp_path / "data" / "indexes").rglob("*")) == files
 
 
-@pytest.mark.parametrize("older", [1, 2])
+@pytest.mark.parametrize("older", [1, 2, 3])
 def test_an_older_format_is_taken_over_with_what_its_log_holds(
     store: LmdbStore, uid: int, tmp_path: Path, older: int
 ) -> None:
@@ -303,16 +304,19 @@ def test_an_older_format_is_taken_over_with_what_its_log_holds(
     env = lmdb.open(str(data / "records.mdb"), subdir=False, max_dbs=8)
     with env.begin(write=True) as txn:
         txn.put(b"format", older.to_bytes(8, "big"), db=env.open_db(b"meta", txn=txn))
-        txn.drop(env.open_db(b"side", txn=txn))
+        if older < 3:
+            txn.drop(env.open_db(b"side", txn=txn))
+        txn.drop(env.open_db(b"meta_records", txn=txn))
     env.close()
     again = LmdbStore.open(data)
     assert list(stored_records(again, uid)) == [0]
     assert again.load_side(uid) == SideRecords([], 0)
-    again.commit([PutSide(uid, 1, b"key", b"value")])
+    assert again.load_meta("space") == []
+    again.commit([PutSide(uid, 1, b"key", b"value"), PutMeta("space", b"key", b"value")])
     again.close()
     env = lmdb.open(str(data / "records.mdb"), subdir=False, max_dbs=8)
     with env.begin(db=env.open_db(b"meta")) as txn:
-        assert txn.get(b"format") == (3).to_bytes(8, "big")
+        assert txn.get(b"format") == (4).to_bytes(8, "big")
     env.close()
 
 
@@ -320,6 +324,22 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     (tmp_path / "records.mdb").write_bytes(b"something else entirely" * 1000)
     with pytest.raises(StorageError, match="cannot be used"):
         LmdbStore.open(tmp_path)
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_used_directory_without_its_records_is_refused_and_left_as_it_is(
+    store: LmdbStore, uid: int, tmp_path: Path, left: bytes | None
+) -> None:
+    store.commit([puts(uid, [0])])
+    store.close()
+    path = tmp_path / "data" / "records.mdb"
+    path.unlink()
+    if left is not None:
+        path.write_bytes(left)
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"records.mdb is missing or empty"):
+            LmdbStore.open(tmp_path / "data")
+    assert (tmp_path / "data" / "indexes" / str(uid) / "vectors.f32").stat().st_size
 
 
 def test_a_path_that_is_no_directory_is_refused(tmp_path: Path) -> None:

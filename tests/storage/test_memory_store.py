@@ -11,7 +11,9 @@ import pytest
 from pyrope.storage.memory_store import MemoryStore
 from pyrope.storage.store import (
     DropIndex,
+    DropMeta,
     PutIndex,
+    PutMeta,
     PutSide,
     SideRecords,
     StorageError,
@@ -42,6 +44,19 @@ def test_there_are_no_records_to_load_and_no_place_for_a_graph(store: Store) -> 
     assert len(store.load(uid)) == 0
     assert store.load_side(uid) == SideRecords([], 0)
     assert store.graph_path(uid) is None
+
+
+def test_meta_records_are_kept_and_change_with_their_commit_or_not_at_all(store: Store) -> None:
+    store.commit([PutMeta("space", b"b", b"1"), PutMeta("space", b"a", b"2")])
+    store.commit([PutMeta("space", b"b", b"3"), DropMeta("space", b"nobody")])
+    with pytest.raises(StorageError, match="no index"):
+        store.commit([DropMeta("space", b"a"), PutSide(7, 1, b"key", b"value")])
+    assert store.load_meta("space") == [(b"a", b"2"), (b"b", b"3")]
+    store.commit([DropMeta("space", b"a"), DropMeta("elsewhere", b"a")])
+    assert store.load_meta("space") == [(b"b", b"3")]
+    assert store.get_meta("space", b"b") == b"3"
+    assert store.get_meta("space", b"a") is None
+    assert store.load_meta("elsewhere") == []
 
 
 def test_dropping_an_index_frees_its_memory_once_its_views_are_gone(store: Store) -> None:

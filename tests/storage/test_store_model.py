@@ -12,14 +12,27 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import DropIndex, PutIndex, PutSide, Record, SideRecord, WriteBatch
+from pyrope.storage.store import (
+    Change,
+    DropIndex,
+    DropMeta,
+    PutIndex,
+    PutMeta,
+    PutSide,
+    Record,
+    SideRecord,
+    WriteBatch,
+)
 from storage.store_samples import DIM, rows, stored_records
 
 _MAP_BYTES = 256 * 1024  # small, so that growth is part of the game
 
 
 class StoreAgainstDict(RuleBasedStateMachine):
-    """The model: per index blob, sequence, side records, and by slot record and its row's seed."""
+    """The model: meta records, and per index what belongs to it.
+
+    That is blob, sequence, side records, and by slot record and its row's seed.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,6 +42,7 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self._sequences: dict[int, int] = {}
         self._records: dict[int, dict[int, tuple[Record, int]]] = {}
         self._sides: dict[int, dict[tuple[int, bytes], bytes]] = {}
+        self._metas: dict[str, dict[bytes, bytes]] = {"a": {}, "a.b": {}, "b": {}}
         self._seed = 0
 
     @initialize()
@@ -55,7 +69,29 @@ class StoreAgainstDict(RuleBasedStateMachine):
         uids = data.draw(st.lists(st.sampled_from(sorted(self._blobs)), min_size=1, max_size=3))
         busy = {uid: set(self._records[uid]) for uid in uids}
         sides = [self._draw_side(data, uid) for uid in uids]
-        self._store.commit([*sides, *(self._draw_batch(data, uid, busy[uid]) for uid in uids)])
+        metas = self._draw_metas(data, 10)
+        batches = [self._draw_batch(data, uid, busy[uid]) for uid in uids]
+        self._store.commit([*sides, *batches, *metas])
+
+    @rule(data=st.data(), nbytes=st.sampled_from([0, 200, 100_000]))
+    def change_metas(self, data: st.DataObject, nbytes: int) -> None:
+        """Meta records alone; some too large for the log."""
+        self._store.commit(self._draw_metas(data, nbytes))
+
+    def _draw_metas(self, data: st.DataObject, nbytes: int) -> list[Change]:
+        keys = st.sampled_from([b"", b"a", b"\0", b"long" * 100])
+        changes: list[Change] = []
+        for space, key, goes in data.draw(
+            st.lists(st.tuples(st.sampled_from(sorted(self._metas)), keys, st.booleans()))
+        ):
+            self._seed += 1
+            if goes:
+                self._metas[space].pop(key, None)
+                changes.append(DropMeta(space, key))
+            else:
+                self._metas[space][key] = b"%d" % self._seed + bytes(nbytes)
+                changes.append(PutMeta(space, key, self._metas[space][key]))
+        return changes
 
     @precondition(lambda self: self._blobs)
     @rule(data=st.data(), nbytes=st.sampled_from([0, 10, 300, 400_000]))
@@ -122,6 +158,8 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @invariant()
     def store_and_model_agree(self) -> None:
         assert self._store.indexes() == sorted(self._blobs.items())
+        for space, metas in self._metas.items():
+            assert self._store.load_meta(space) == sorted(metas.items())
         for uid, records in self._records.items():
             sides = self._store.load_side(uid)
             assert not sides.damaged

@@ -15,8 +15,18 @@ from pyrope.storage.codec import (
     row_checksums,
 )
 from pyrope.storage.commit_log import Operation
+from pyrope.storage.meta_records import encode_meta, meta_key
 from pyrope.storage.side_records import encode_side, side_key
-from pyrope.storage.store import Change, DropIndex, PutIndex, PutSide, StorageError, WriteBatch
+from pyrope.storage.store import (
+    Change,
+    DropIndex,
+    DropMeta,
+    PutIndex,
+    PutMeta,
+    PutSide,
+    StorageError,
+    WriteBatch,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,7 @@ class Databases:
         garbage: indexes dropped whose records or files are not all gone; no value.
         records: by record key; see `pyrope.storage.codec`.
         side: by the key of a side record; see `pyrope.storage.side_records`.
+        meta_records: by the key of a meta record; see `pyrope.storage.meta_records`.
     """
 
     meta: lmdb._Database
@@ -38,13 +49,14 @@ class Databases:
     garbage: lmdb._Database
     records: lmdb._Database
     side: lmdb._Database
+    meta_records: lmdb._Database
 
     def logged(self, number: int) -> lmdb._Database:
         """The database that operations of the commit log call by this number."""
-        return (self.sequences, self.records, self.side)[number]
+        return (self.sequences, self.records, self.side, self.meta_records)[number]
 
 
-_SEQUENCES, _RECORDS, _SIDE = 0, 1, 2
+_SEQUENCES, _RECORDS, _SIDE, _META_RECORDS = 0, 1, 2, 3
 
 
 def apply_operations(
@@ -67,7 +79,7 @@ class ChangeWriter:
     crash in between would leave the old record with the new row.
 
     Attributes:
-        operations: what `WriteBatch` and `PutSide` changes came down to, for the commit log.
+        operations: what changes of anything but the catalogue came down to, for the commit log.
     """
 
     def __init__(self, txn: lmdb.Transaction[bytes], databases: Databases) -> None:
@@ -89,6 +101,10 @@ class ChangeWriter:
                 self._write(change)
             elif isinstance(change, PutSide):
                 self._put_side(change)
+            elif isinstance(change, PutMeta):
+                self._put_meta(change)
+            elif isinstance(change, DropMeta):
+                self._drop_meta(change)
             elif isinstance(change, PutIndex):
                 self._put_index(change)
             else:
@@ -122,6 +138,17 @@ class ChangeWriter:
             self.operations.append(Operation(_SIDE, key, value))
         elif self._txn.delete(key, db=self._databases.side):
             self.operations.append(Operation(_SIDE, key, None))
+
+    def _put_meta(self, change: PutMeta) -> None:
+        key = meta_key(change.space, change.key)
+        value = encode_meta(key, change.value)
+        self._txn.put(key, value, db=self._databases.meta_records)
+        self.operations.append(Operation(_META_RECORDS, key, value))
+
+    def _drop_meta(self, change: DropMeta) -> None:
+        key = meta_key(change.space, change.key)
+        if self._txn.delete(key, db=self._databases.meta_records):
+            self.operations.append(Operation(_META_RECORDS, key, None))
 
     def _write(self, batch: WriteBatch) -> None:
         prefix = self._existing(batch.uid)

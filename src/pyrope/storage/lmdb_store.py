@@ -5,10 +5,10 @@ An update of a vector goes to a free slot and deletes the old one, so a commit w
 nobody refers to, makes them durable, and only then commits the records that refer to them. There
 are two ways of a commit:
 
-- *Through the log*, if it is small: its rows and records (side records are records too in what
-  follows) become an entry of the commit log (`pyrope.storage.commit_log`), durable by one sync. The
-  rows are written to their file, not synced, and the records put into an LMDB transaction that
-  stays open.
+- *Through the log*, if it is small: its rows and records (side records and meta records are
+  records too in what follows) become an entry of the commit log (`pyrope.storage.commit_log`),
+  durable by one sync. The rows are written to their file, not synced, and the records put into an
+  LMDB transaction that stays open.
 - *A checkpoint*, if it is large, changes the catalogue, or the log is full:
 
       put records -> pwrite rows -> fdatasync vector files -> commit (two fsyncs)
@@ -63,11 +63,19 @@ from pyrope.storage.lmdb_changes import (
     apply_operations,
     delete_records,
 )
+from pyrope.storage.lmdb_environment import open_environment
+from pyrope.storage.meta_records import (
+    check_metas,
+    decode_meta,
+    decode_metas,
+    meta_key,
+    space_prefix,
+)
 from pyrope.storage.side_records import decode_sides
 from pyrope.storage.store import (
     Change,
     DropIndex,
-    PutSide,
+    PutIndex,
     RecordColumns,
     SideRecords,
     StorageError,
@@ -75,11 +83,11 @@ from pyrope.storage.store import (
 )
 from pyrope.storage.vector_file import VectorFile
 
-FORMAT = 3
+FORMAT = 4
 """Version of the directory's layout; see docs/storage.md."""
 
-_OLDER_FORMATS = (1, 2)
-"""What can be taken over as it is: 1 had no log and 2 no side records."""
+_OLDER_FORMATS = (1, 2, 3)
+"""What can be taken over as it is: 1 had no log, 2 no side records and 3 no meta records."""
 
 _INITIAL_MAP_BYTES = 256 * 2**20
 """Address space, not disk; doubled whenever it is full."""
@@ -93,6 +101,9 @@ LOG_BYTES = 4 * 2**20
 _LARGE_SHARE = 1 / 16
 """Of that, what a commit may have to go through the log: a larger one gains little, and would be
 written twice."""
+
+_RECORDS_NAME = "records.mdb"
+_INDEXES_NAME = "indexes"
 
 _FORMAT_KEY = b"format"
 _GENERATION_KEY = b"log_generation"
@@ -116,7 +127,7 @@ class LmdbStore:
         self, data_dir: Path, lock: int, env: lmdb.Environment, log_bytes: int = LOG_BYTES
     ) -> None:
         self._data_dir = data_dir
-        self._indexes_dir = data_dir / "indexes"
+        self._indexes_dir = data_dir / _INDEXES_NAME
         self._lock = lock
         self._env = env
         self._files: dict[int, VectorFile] = {}
@@ -128,6 +139,7 @@ class LmdbStore:
         self._txn: lmdb.Transaction[bytes] | None = None
         self._unsynced: dict[int, VectorFile] = {}
         self._rewrite = False
+        self._metas_are_checked = False
         try:
             self._databases = self._open_databases()
             make_directory(self._indexes_dir)
@@ -158,7 +170,8 @@ class LmdbStore:
             make_directory(data_dir)
             lock = lock_directory(data_dir)
             try:
-                env = _open_environment(data_dir / "records.mdb", map_bytes)
+                _check_that_records_are_there(data_dir)
+                env = open_environment(data_dir / _RECORDS_NAME, map_bytes)
             except BaseException:
                 os.close(lock)
                 raise
@@ -184,6 +197,23 @@ class LmdbStore:
         with self._reading() as txn:
             keys, values = _items(txn, self._databases.side, index_prefix(uid))
         return decode_sides(zip(keys, values, strict=True))
+
+    def load_meta(self, space: str) -> list[tuple[bytes, bytes]]:
+        prefix = space_prefix(space)
+        with self._reading() as txn:
+            database = self._databases.meta_records
+            if not self._metas_are_checked:
+                # Were a key damaged, its record would be of no space that anyone asks for.
+                check_metas(txn.cursor(db=database), txn.stat(database)["entries"])
+                self._metas_are_checked = True
+            keys, values = _items(txn, database, prefix)
+        return decode_metas(prefix, keys, values)
+
+    def get_meta(self, space: str, key: bytes) -> bytes | None:
+        stored_key = meta_key(space, key)
+        with self._reading() as txn:
+            stored = txn.get(stored_key, db=self._databases.meta_records)
+        return None if stored is None else decode_meta(stored_key, stored)
 
     def vectors(self, uid: int, dim: int) -> VectorFile:
         file = self._files.get(uid)
@@ -283,7 +313,7 @@ class LmdbStore:
             self._log is not None
             and not self._log.failed
             and self._log.nbytes < self._log_bytes
-            and all(isinstance(change, WriteBatch | PutSide) for change in changes)
+            and not any(isinstance(change, PutIndex | DropIndex) for change in changes)
             and sum(change.nbytes for change in changes) <= _LARGE_SHARE * self._log_bytes
         )
 
@@ -481,7 +511,14 @@ class LmdbStore:
                     "start the newer Pyrope that wrote it, or start this one with another data "
                     "directory"
                 )
-            names = (b"catalogue", b"sequences", b"garbage", b"records", b"side")
+            names = (
+                b"catalogue",
+                b"sequences",
+                b"garbage",
+                b"records",
+                b"side",
+                b"meta_records",
+            )
             databases.append(Databases(meta, *[self._env.open_db(name, txn=txn) for name in names]))
 
         self._transact(write)
@@ -537,11 +574,20 @@ def _latest_rows(entries: Iterable[Entry]) -> Iterator[Rows]:
         yield Rows(uid, slots, vectors[newest])
 
 
-def _open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
-    # meminit: pages need no zeroing before they are filled, as no one reads their slack.
-    return lmdb.Environment(
-        str(path), map_size=map_bytes, subdir=False, mode=0o600, max_dbs=8, meminit=False
-    )
+def is_in_use(data_dir: Path) -> bool:
+    """Whether a store has been opened in a directory before."""
+    return (data_dir / _RECORDS_NAME).exists() or (data_dir / _INDEXES_NAME).exists()
+
+
+def _check_that_records_are_there(data_dir: Path) -> None:
+    """Raises StorageError where LMDB would begin anew in a directory that has been in use."""
+    path = data_dir / _RECORDS_NAME
+    is_used = (data_dir / _INDEXES_NAME).exists()
+    if is_used and not (path.exists() and path.stat().st_size):
+        raise StorageError(
+            f"{path} is missing or empty, and the data directory was in use: bring the data "
+            "directory back from a backup, or start with another one"
+        )
 
 
 def _put_number(

@@ -11,7 +11,9 @@ from pyrope.errors import MisconfError
 from pyrope.storage.store import (
     Change,
     DropIndex,
+    DropMeta,
     PutIndex,
+    PutMeta,
     RecordColumns,
     SideRecords,
     StorageError,
@@ -25,12 +27,13 @@ class MemoryStore:
 
     Vectors are on a memfd each, so that engines read them as they read a file on disk. Records and
     side records are not kept: whoever commits has them in memory already, and nothing here survives
-    to load.
+    to load. Meta records are, as they are read while the server runs too.
     """
 
     def __init__(self) -> None:
         self._catalogue: dict[int, bytes] = {}
         self._files: dict[int, VectorFile] = {}
+        self._metas: dict[str, dict[bytes, bytes]] = {}
         self._uids = count(1)
 
     def indexes(self) -> list[tuple[int, bytes]]:
@@ -48,6 +51,12 @@ class MemoryStore:
     def load_side(self, uid: int) -> SideRecords:
         """No records: none are kept."""
         return SideRecords([], 0)
+
+    def load_meta(self, space: str) -> list[tuple[bytes, bytes]]:
+        return sorted(self._metas.get(space, {}).items())
+
+    def get_meta(self, space: str, key: bytes) -> bytes | None:
+        return self._metas.get(space, {}).get(key)
 
     def vectors(self, uid: int, dim: int) -> VectorFile:
         file = self._files.get(uid)
@@ -76,16 +85,7 @@ class MemoryStore:
             MisconfError: the system has no memory for the rows.
             StorageError: a batch or a side record is for an index that does not exist.
         """
-        catalogue = self._catalogue
-        if any(isinstance(change, PutIndex | DropIndex) for change in changes):
-            catalogue = dict(catalogue)
-        for change in changes:
-            if isinstance(change, PutIndex):
-                catalogue[change.uid] = change.blob
-            elif isinstance(change, DropIndex):
-                catalogue.pop(change.uid, None)
-            elif change.uid not in catalogue:
-                raise StorageError(f"there is no index {change.uid} to write to")
+        catalogue = self._catalogue_after(changes)
         for change in changes:
             if isinstance(change, WriteBatch) and change.vectors is not None:
                 slots = np.array([record.slot for record in change.puts], np.int64)
@@ -95,8 +95,31 @@ class MemoryStore:
                     raise MisconfError(f"the vectors cannot be kept: {error}") from error
         self._catalogue = catalogue
         for change in changes:
-            if isinstance(change, DropIndex) and change.uid in self._files:
-                self._files.pop(change.uid).close()
+            if isinstance(change, DropIndex):
+                self.discard(change.uid)
+            elif isinstance(change, PutMeta):
+                self._metas.setdefault(change.space, {})[change.key] = change.value
+            elif isinstance(change, DropMeta):
+                self._drop_meta(change)
+
+    def _catalogue_after(self, changes: Sequence[Change]) -> dict[int, bytes]:
+        catalogue = self._catalogue
+        if any(isinstance(change, PutIndex | DropIndex) for change in changes):
+            catalogue = dict(catalogue)
+        for change in changes:
+            if isinstance(change, PutIndex):
+                catalogue[change.uid] = change.blob
+            elif isinstance(change, DropIndex):
+                catalogue.pop(change.uid, None)
+            elif not isinstance(change, PutMeta | DropMeta) and change.uid not in catalogue:
+                raise StorageError(f"there is no index {change.uid} to write to")
+        return catalogue
+
+    def _drop_meta(self, change: DropMeta) -> None:
+        records = self._metas.get(change.space, {})
+        records.pop(change.key, None)
+        if not records:
+            self._metas.pop(change.space, None)
 
     @property
     def garbage_left(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,14 @@ MAX_SLOT = 2**32 - 1
 
 MAX_SIDE_BYTES = 64 * 2**20
 """Of a side record, key and value together: it is written in one piece, and read at every start."""
+
+MAX_META_KEY_BYTES = 448
+"""Of a meta record: with its space it has to fit a key of LMDB, 511 bytes."""
+
+MAX_META_BYTES = 2**20
+"""Of a meta record's value. They are small, and all of them are read at every start."""
+
+_SPACE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,31}")
 
 
 class StorageError(Exception):
@@ -203,7 +212,69 @@ class SideRecords:
     damaged: int
 
 
-Change = WriteBatch | PutIndex | DropIndex | PutSide
+@dataclass(frozen=True, slots=True)
+class PutMeta:
+    """Put a meta record, in place of the one that is there.
+
+    Meta records are what is kept of the server as a whole, beside its indexes. The store knows
+    nothing of what is in them.
+
+    Attributes:
+        space: what the record is for: a lower-case letter and up to 31 more of a-z, 0-9, "_", "."
+            and "-". Keys of different spaces are different keys.
+        key: the record's key within its space, at most `MAX_META_KEY_BYTES`.
+        value: at most `MAX_META_BYTES`.
+
+    Raises:
+        ValueError: one of them is not as it should be.
+    """
+
+    space: str
+    key: bytes
+    value: bytes
+
+    def __post_init__(self) -> None:
+        _check_meta_key(self.space, self.key)
+        if len(self.value) > MAX_META_BYTES:
+            raise ValueError(f"the value of a meta record has at most {MAX_META_BYTES} bytes")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a commit of it writes, about."""
+        return len(self.space) + len(self.key) + len(self.value) + 16
+
+
+@dataclass(frozen=True, slots=True)
+class DropMeta:
+    """Remove a meta record, if it is there.
+
+    Attributes:
+        space, key: as of `PutMeta`.
+
+    Raises:
+        ValueError: one of them is not as it should be.
+    """
+
+    space: str
+    key: bytes
+
+    def __post_init__(self) -> None:
+        _check_meta_key(self.space, self.key)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a commit of it writes, about."""
+        return len(self.space) + len(self.key) + 16
+
+
+def _check_meta_key(space: str, key: bytes) -> None:
+    if not _SPACE_NAME.fullmatch(space):
+        raise ValueError(f"{space!r} is no name of a space of meta records")
+    if len(key) > MAX_META_KEY_BYTES:
+        raise ValueError(f"the key of a meta record has at most {MAX_META_KEY_BYTES} bytes")
+
+
+Change = WriteBatch | PutIndex | DropIndex | PutSide | PutMeta | DropMeta
 
 
 class Store(Protocol):
@@ -227,6 +298,24 @@ class Store(Protocol):
 
     def load_side(self, uid: int) -> SideRecords:
         """Every side record of an index."""
+        ...
+
+    def load_meta(self, space: str) -> list[tuple[bytes, bytes]]:
+        """Key and value of every meta record of a space, by ascending key.
+
+        The first call looks at the records of all other spaces too.
+
+        Raises:
+            StorageError: a record is damaged, or not there any more; or a newer Pyrope wrote it.
+        """
+        ...
+
+    def get_meta(self, space: str, key: bytes) -> bytes | None:
+        """The value of one meta record; None: it is not there.
+
+        Raises:
+            StorageError: the record is damaged, or a newer Pyrope wrote it.
+        """
         ...
 
     def vectors(self, uid: int, dim: int) -> VectorFile:
