@@ -57,6 +57,18 @@ class DimensionError(PyropeError):
     prefix = "DIM"
 
 
+class QuotaError(PyropeError):
+    """A tenant's rate, concurrency or storage quota is used up. Nothing has been done."""
+
+    prefix = "QUOTA"
+
+
+class BudgetError(PyropeError):
+    """A tenant's budget of the month is spent, and its policy says reject."""
+
+    prefix = "BUDGET"
+
+
 class BusyError(PyropeError):
     prefix = "BUSY"
 
