@@ -20,10 +20,15 @@ def audited(confidence: float = 0.95, seed: int = 1) -> tuple[AuditedRecall, Man
 
 
 def record(
-    recall: AuditedRecall, times: int, strain: float, found: int = 10, *, served: bool = False
+    recall: AuditedRecall,
+    times: int,
+    strain: float,
+    found: int = 10,
+    *,
+    promised: float | None = None,
 ) -> None:
     for _ in range(times):
-        recall.record(LEVEL, strain, found, 10, served=served)
+        recall.record(LEVEL, strain, found, 10, promised=promised)
 
 
 def test_nothing_is_known_without_audits() -> None:
@@ -46,7 +51,7 @@ def test_results_of_one_answer_are_no_independent_trials() -> None:
     for k in (1, 10, 1000):
         recall, _ = audited()
         for _ in range(100):
-            recall.record(LEVEL, 1.0, k, k, served=False)
+            recall.record(LEVEL, 1.0, k, k)
         bounds.append(recall.lower_bound(LEVEL, 1.0, k))
     assert bounds[0] == bounds[1] == bounds[2] > 0.9
 
@@ -125,7 +130,7 @@ def test_a_bound_exceeds_the_expected_recall_no_more_often_than_its_risk(
         # Either way the same mean, with the largest variance there is or with a small one.
         found = 10 * rng.binomial(1, mean, 120) if "all" in kind else rng.binomial(10, mean, 120)
         for some in found.tolist():
-            recall.record(LEVEL, 1.0, some, 10, served=False)
+            recall.record(LEVEL, 1.0, some, 10)
         too_high += recall.lower_bound(LEVEL, 1.0, 10) > mean
     # At a risk of 0.1, 47 of 300 would be three standard deviations too many.
     assert too_high < 47
@@ -140,7 +145,7 @@ def test_pooling_a_graded_recall_gives_no_bin_too_high_a_bound() -> None:
         recall, _ = audited(0.9)
         for place in rng.integers(len(strains), size=300):
             found = int(rng.binomial(10, truth[place]))
-            recall.record(LEVEL, strains[place], found, 10, served=False)
+            recall.record(LEVEL, strains[place], found, 10)
         bounds = np.array([recall.lower_bound(LEVEL, strain, 10) for strain in strains])
         assert bounds[0] > 0.9
         too_high += bounds > truth
@@ -210,28 +215,28 @@ def test_the_same_seed_draws_the_same_audits() -> None:
 
 def test_a_level_that_falls_below_the_policy_turns_off_until_shadow_hits_are_good() -> None:
     recall, _ = audited()
-    record(recall, 31, 1.0, found=0, served=True)
+    record(recall, 31, 1.0, found=0, promised=0.95)
     assert recall.level_is_trusted(LEVEL, 0.95)
-    record(recall, 1, 1.0, found=0, served=True)
+    record(recall, 1, 1.0, found=0, promised=0.95)
     assert not recall.level_is_trusted(LEVEL, 0.95)
-    record(recall, 31, 1.0, served=True)
+    record(recall, 31, 1.0, promised=0.95)
     assert not recall.level_is_trusted(LEVEL, 0.95)
-    record(recall, 1, 1.0, served=True)
+    record(recall, 1, 1.0, promised=0.95)
     assert recall.level_is_trusted(LEVEL, 0.95)
 
 
 def test_a_level_comes_back_with_headroom_only() -> None:
     recall, _ = audited()
-    record(recall, 40, 1.0, found=8, served=True)
+    record(recall, 40, 1.0, found=8, promised=0.9)
     assert not recall.level_is_trusted(LEVEL, 0.9)
     # 0.91 would have been enough to stay, not to come back.
     for _ in range(5):
-        record(recall, 9, 1.0, found=9, served=True)
-        record(recall, 1, 1.0, found=10, served=True)
+        record(recall, 9, 1.0, found=9, promised=0.9)
+        record(recall, 1, 1.0, found=10, promised=0.9)
     assert not recall.level_is_trusted(LEVEL, 0.9)
-    record(recall, 200, 1.0, found=10, served=True)
+    record(recall, 200, 1.0, found=10, promised=0.9)
     assert recall.level_is_trusted(LEVEL, 0.9)
-    record(recall, 40, 1.0, found=9, served=True)
+    record(recall, 40, 1.0, found=9, promised=0.9)
     assert recall.level_is_trusted(LEVEL, 0.9)
 
 
@@ -244,8 +249,41 @@ def test_hits_that_were_not_good_enough_to_serve_do_not_condemn_a_level() -> Non
 
 def test_recall_that_is_exactly_the_policy_is_good_enough() -> None:
     recall, _ = audited()
-    record(recall, 100, 1.0, found=7, served=True)
+    record(recall, 100, 1.0, found=7, promised=0.7)
     assert recall.level_is_trusted(LEVEL, 0.7)
+
+
+def test_those_who_ask_for_little_are_served_when_those_who_ask_for_much_are_not() -> None:
+    recall, _ = audited()
+    for _ in range(40):
+        record(recall, 1, 1.0, found=9, promised=0.8)
+        record(recall, 1, 1.0, found=9, promised=0.999)
+    assert recall.level_is_trusted(LEVEL, 0.8)
+    assert not recall.level_is_trusted(LEVEL, 0.999)
+    assert recall.level_is_trusted("cluster", 0.999)
+    record(recall, 40, 1.0, found=5, promised=0.8)
+    record(recall, 256, 1.0, found=10, promised=0.999)
+    assert not recall.level_is_trusted(LEVEL, 0.8)
+    assert recall.level_is_trusted(LEVEL, 0.999)
+
+
+def test_the_audit_that_turns_a_level_off_or_on_says_so() -> None:
+    recall, _ = audited()
+    told = [recall.record(LEVEL, 1.0, 5, 10, promised=0.9) for _ in range(40)]
+    assert [number for number, one in enumerate(told, 1) if one] == [32]
+    told = [recall.record(LEVEL, 1.0, 10, 10, promised=0.9) for _ in range(400)]
+    assert sum(told) == 1
+    assert not recall.record(LEVEL, 1.0, 0, 10)
+
+
+def test_what_is_forgotten_is_learnt_anew() -> None:
+    recall, _ = audited()
+    record(recall, 200, 1.0)
+    record(recall, 40, 1.0, found=0, promised=0.9)
+    recall.forget()
+    assert recall.levels == []
+    assert recall.level_is_trusted(LEVEL, 0.9)
+    assert recall.lower_bound(LEVEL, 1.0, 10) == 0.0
 
 
 def test_statistics_tell_each_bin() -> None:
@@ -253,7 +291,7 @@ def test_statistics_tell_each_bin() -> None:
     assert recall.statistics(LEVEL) == {}
     record(recall, 3, 0.0, found=10)
     record(recall, 1, float("inf"), found=2)
-    recall.record(LEVEL, 1.0, 1, 1, served=False)
+    recall.record(LEVEL, 1.0, 1, 1)
     assert sorted(recall.statistics(LEVEL)) == [1, 8]
     bins = recall.statistics(LEVEL)[8]
     assert [some.up_to for some in bins] == sorted(some.up_to for some in bins)
@@ -271,7 +309,7 @@ def test_statistics_tell_each_bin() -> None:
 def test_an_audit_that_cannot_be_is_refused(strain: float, found: int, k: int) -> None:
     recall, _ = audited()
     with pytest.raises(ValueError, match=r"results|strain"):
-        recall.record(LEVEL, strain, found, k, served=True)
+        recall.record(LEVEL, strain, found, k, promised=0.9)
     assert recall.statistics(LEVEL) == {}
 
 

@@ -441,3 +441,46 @@ class MapAgainstModel(RuleBasedStateMachine):
 
 TestMapAgainstModel = MapAgainstModel.TestCase
 TestMapAgainstModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+
+
+def audited(map_: Map, alias: str, canonical: str, *, alike: bool) -> bool:
+    return map_.audited(key(alias), key(canonical), alike=alike)
+
+
+def test_an_alias_that_leads_elsewhere_three_times_in_a_row_is_not_followed(
+    clock: ManualClock,
+) -> None:
+    map_ = Map(clock)
+    map_.set("a", "b", source=MANUAL)
+    for alike in (False, False, True, False, False):
+        assert map_.is_unaudited(key("a")) == (map_.get(key("a")).audits < 3)  # type: ignore[union-attr]
+        assert not audited(map_, "a", "b", alike=alike)
+        assert map_.found("a") == b"b"
+    assert audited(map_, "a", "b", alike=False)
+    assert map_.found("a") is None
+    there = map_.get(key("a"))
+    assert there is not None
+    assert there.is_suspended
+    assert there.canonical.source is MANUAL
+    assert map_.listed() == [b"a"]
+
+
+def test_a_suspended_alias_is_followed_again_when_it_is_set_again(clock: ManualClock) -> None:
+    map_ = Map(clock)
+    map_.set("a", "b")
+    for _ in range(4):
+        audited(map_, "a", "b", alike=False)
+    assert map_.found("a") is None
+    map_.set("a", "b")
+    assert map_.found("a") == b"b"
+
+
+def test_audits_of_what_an_alias_stood_for_before_do_not_count(clock: ManualClock) -> None:
+    map_ = Map(clock)
+    map_.set("a", "b")
+    map_.set("a", "c")
+    for _ in range(4):
+        assert not audited(map_, "a", "b", alike=False)
+        assert not audited(map_, "nobody", "b", alike=False)
+    assert map_.found("a") == b"c"
+    assert not map_.is_unaudited(key("nobody"))

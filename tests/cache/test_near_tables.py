@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pyrope.cache.near_tables import NO_CLUSTER, NearTable, direction_of, upper_distance
+from pyrope.cache.near_tables import (
+    NO_CLUSTER,
+    TABLE_BYTES,
+    NearTable,
+    direction_of,
+    row_bytes,
+    upper_distance,
+)
 from pyrope.cache.simhash import SimHash
 from pyrope.types import Float32Matrix, Metric
 
@@ -138,34 +145,38 @@ def test_of_too_many_candidates_the_nearest_codes_are_measured(by: str) -> None:
     assert found >= 98
 
 
-def test_new_centroids_assign_all_that_is_still_there_at_once() -> None:
+def members(made: NearTable, query: NDArray[np.float32], cluster: int) -> list[int]:
+    numbers, _ = made.find_by_cluster(query, np.array([cluster], np.int32), 99, EVERYTHING)
+    return sorted(numbers.tolist())
+
+
+def test_new_centroids_assign_what_is_still_there_and_leave_what_has_come_where_it_is() -> None:
     rows = queries(30)
     made = filled(Metric.L2, rows)
-    parts = [made.part(start, start + 8) for start in range(0, len(made), 8)]
-    numbers = np.concatenate([part[0] for part in parts])
+    numbers = made.numbers()
     assert sorted(numbers.tolist()) == list(range(30))
-    assert np.array_equal(np.concatenate([part[1] for part in parts]), rows[numbers])
     made.remove(3)
     made.add(30, rows[0], 1)
-    made.rebuild(numbers, (numbers % 2 + 10).astype(np.int32))
-    found = {
-        cluster: sorted(
-            made.find_by_cluster(rows[0], np.array([cluster], np.int32), 99, EVERYTHING)[0].tolist()
-        )
-        for cluster in (0, 1, 2, 10, 11, NO_CLUSTER)
-    }
-    assert found[10] == list(range(0, 30, 2))
-    assert found[11] == [n for n in range(1, 30, 2) if n != 3]
-    assert found[NO_CLUSTER] == [30]
-    assert found[0] == found[1] == found[2] == []
+    made.add(31, rows[0])
+    there, vectors = made.vectors(numbers)
+    assert sorted(there.tolist()) == [n for n in range(30) if n != 3]
+    assert np.array_equal(vectors, rows[there])
+    made.remove(4)
+    made.assign(there, (there % 2 + 10).astype(np.int32))
+    assert members(made, rows[0], 10) == [n for n in range(0, 30, 2) if n != 4]
+    assert members(made, rows[0], 11) == [n for n in range(1, 30, 2) if n != 3]
+    assert members(made, rows[0], 1) == [30]
+    assert members(made, rows[0], NO_CLUSTER) == [31]
+    assert members(made, rows[0], 0) == members(made, rows[0], 2) == []
 
 
-def test_parts_are_copies_and_of_unit_length_where_directions_count() -> None:
+def test_what_is_handed_out_are_copies_of_unit_length_where_directions_count() -> None:
     rows = queries(10)
     made = filled(Metric.COSINE, rows)
-    numbers, vectors = made.part(0, 99)
+    numbers, vectors = made.vectors(made.numbers())
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1.0)
     vectors[:] = 0.0
+    made.numbers()[:] = 0
     numbers[:] = 0
     assert made.find_by_code(rows[4], 1, 1e-3)[0].tolist() == [4]
 
@@ -217,13 +228,35 @@ def test_an_empty_table_finds_nothing_and_takes_little() -> None:
     made = table(Metric.L2)
     assert made.find_by_code(queries(1)[0], 5, EVERYTHING)[0].tolist() == []
     assert made.find_by_cluster(queries(1)[0], np.zeros(1, np.int32), 5, EVERYTHING)[0].size == 0
-    assert made.nbytes < 200
+    assert made.nbytes < TABLE_BYTES
 
 
 def test_bytes_follow_the_rows_with_a_bounded_reserve() -> None:
     made = filled(Metric.L2, queries(3000))
     row = 4 * DIM + 8 + 8 + 4
     assert 3000 * row < made.nbytes < (3000 + 1024) * row + 3000 * 200
+    for number in range(2990):
+        made.remove(number)
+    assert made.nbytes <= TABLE_BYTES + 10 * row_bytes(DIM)
+    assert made.find_by_code(queries(3000)[2995], 1, 1e-6)[0].tolist() == [2995]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=30))
+def test_what_rows_are_said_to_take_is_never_less_than_what_they_do(
+    steps: list[tuple[bool, int]],
+) -> None:
+    made = table(Metric.L2, 8)
+    rows = queries(1, dim=8)
+    there: list[int] = []
+    for number, (adds, count) in enumerate(steps):
+        for more in range(count):
+            if adds:
+                there.append(100 * number + more)
+                made.add(there[-1], rows[0])
+            elif there:
+                made.remove(there.pop(more % len(there)))
+            assert made.nbytes <= TABLE_BYTES + len(there) * row_bytes(8)
 
 
 @settings(max_examples=60, deadline=None)

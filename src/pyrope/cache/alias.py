@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from pyrope.cache.query_key import KeyKind, QueryKey, make_key
 
+SUSPENDED_AFTER = 3
+"""Audits in a row that share nothing with what an alias led to, until it is not followed."""
+
 _VERSION = 1
 # Version, source, kind of the canonical, confidence, created, expires, length of the alias.
 _FIELDS = struct.Struct("<3B d 2Q I")
@@ -46,6 +49,8 @@ class Alias:
     Attributes:
         created_at_ms, expires_at_ms: Unix time in milliseconds; 0: never.
         hits: how often it has been resolved since it was set, or the server started.
+        audits: full searches that hits by it were compared with since then.
+        unlike: of these, the last in a row that shared nothing with what was served.
         place: where the map lists it; the map's own.
     """
 
@@ -54,7 +59,14 @@ class Alias:
     created_at_ms: int
     expires_at_ms: int
     hits: int = 0
+    audits: int = 0
+    unlike: int = 0
     place: int = -1
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it is not followed, because it leads elsewhere; until it is set again."""
+        return self.unlike >= SUSPENDED_AFTER
 
     def is_expired(self, now_ms: int) -> bool:
         return 0 < self.expires_at_ms <= now_ms

@@ -33,11 +33,11 @@ from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections import deque
 from dataclasses import dataclass
-from math import fsum
 
 from pyrope.cache.binomial import lower_bound
+from pyrope.cache.generations import ROUNDING, Generations
+from pyrope.cache.kept_promises import KeptPromises, Promised
 from pyrope.clock import Clock
 
 # What is proven whole, of strain 0, has a bin of its own, so that it makes no other look better.
@@ -49,17 +49,6 @@ _BINS = len(_EDGES) + 1
 # Answers that a bound should rest on: harder bins are pooled until there are as many. With fewer
 # than 72 no bound can reach 0.95; with more, too much of what is worse is pooled.
 _POOLED = 128
-# Answers of a generation. Two of them, all complete, give a bound of 0.996.
-_GENERATION = 512
-
-# Answers by which a level is judged, and the fewest that can condemn or acquit it.
-_JUDGED = 256
-_FEWEST_JUDGED = 32
-# Of what may be missing by the policy, the part that must not be missing for a level to come back.
-_HEADROOM = 0.25
-
-# Adding up recalls in floats must not cost an answer its last part: 9 tenths and one tenth are 1.
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,37 +69,6 @@ class StrainBin:
     lower_bound: float
 
 
-class _Generations:
-    """Answers of a bin, and their summed recall: the younger ones, and those before."""
-
-    __slots__ = ("_before", "_since", "_younger")
-
-    def __init__(self) -> None:
-        self._before = self._younger = (0, 0.0)
-        self._since = 0.0
-
-    def add(self, recall: float, now: float) -> None:
-        answers, total = self._younger
-        if answers == _GENERATION:
-            self._turn(now)
-            answers, total = 0, 0.0
-        if answers == self._before[0] == 0:
-            self._since = now
-        self._younger = answers + 1, total + recall
-
-    def expire(self, now: float, max_age: float) -> None:
-        """Forget what is older than `max_age`; answers may go from half that age on."""
-        while (self._before[0] or self._younger[0]) and now - self._since >= max_age / 2:
-            self._turn(self._since + max_age / 2)
-
-    def _turn(self, now: float) -> None:
-        self._before, self._younger = self._younger, (0, 0.0)
-        self._since = now
-
-    def sums(self) -> tuple[int, float]:
-        return self._before[0] + self._younger[0], self._before[1] + self._younger[1]
-
-
 class _Curve:
     """Audits of hits with similar numbers of results, and bounds that follow from them.
 
@@ -121,7 +79,7 @@ class _Curve:
     """
 
     def __init__(self, risk: float, max_age: float) -> None:
-        self.bins = [_Generations() for _ in range(_BINS)]
+        self.bins = [Generations() for _ in range(_BINS)]
         self.bounds = [0.0] * _BINS
         self.pooled = [0] * _BINS
         self._risk = risk
@@ -151,7 +109,7 @@ class _Curve:
                 answers, total = answers + more, total + recall
                 if answers >= _POOLED:
                     break
-            best = min(best, lower_bound(int(total + _ROUNDING), answers, self._risk))
+            best = min(best, lower_bound(int(total + ROUNDING), answers, self._risk))
             self.bounds[easiest] = best
             self.pooled[easiest] = answers
 
@@ -161,14 +119,12 @@ class _Level:
 
     Attributes:
         curves: by the bit length of the number of results.
-        served: recalls of what was served, of the last answers.
-        is_off: the level is not trusted.
+        promises: what was served by its bounds.
     """
 
     def __init__(self) -> None:
         self.curves: dict[int, _Curve] = {}
-        self.served: deque[float] = deque(maxlen=_JUDGED)
-        self.is_off = False
+        self.promises = KeptPromises()
 
 
 class AuditedRecall:
@@ -205,17 +161,20 @@ class AuditedRecall:
         self._least_share = least_share
         self._levels: dict[str, _Level] = {}
 
-    def record(self, level: str, strain: float, found: int, k: int, *, served: bool) -> None:
-        """Take in an audit.
+    def record(
+        self, level: str, strain: float, found: int, k: int, *, promised: float | None = None
+    ) -> bool:
+        """Take in an audit. Returns whether the level went off, or on again, because of it.
 
         Args:
             level: any name; what has a recall of its own should have a level of its own.
             strain: of the hit.
             found: of the k true results, those that the hit had.
             k: results of the full search, at least 1.
-            served: the hit was served on the strength of its bound, or would have been if the level
-                were trusted. What else was looked up and not used counts for bounds only: a shadow
-                hit, whose full search a miss has to make anyway.
+            promised: the recall that was asked for, if the hit was served on the strength of its
+                bound, or would have been if the level were trusted. What was proven, and what was
+                looked up and not used, counts for bounds only: the latter is a shadow hit, whose
+                full search a miss has to make anyway.
 
         Raises:
             ValueError: `found` is not within 0 and k, or the strain is negative or NaN.
@@ -225,8 +184,11 @@ class AuditedRecall:
         if not strain >= 0.0:
             raise ValueError(f"a strain is at least 0, not {strain}")
         self._curve(level, k).add(strain, found / k, self._clock.monotonic())
-        if served:
-            self._levels[level].served.append(found / k)
+        return promised is not None and self._levels[level].promises.record(promised, found / k)
+
+    def forget(self) -> None:
+        """Begin anew: hits are not what they were."""
+        self._levels.clear()
 
     def lower_bound(self, level: str, strain: float, k: int) -> float:
         """A lower confidence bound on the expected recall of hits like this; 0 if unknown.
@@ -250,25 +212,23 @@ class AuditedRecall:
             return True
         return self._rng.random() < max(self._least_share, (_POOLED / pooled) ** 2)
 
-    def level_is_trusted(self, level: str, policy_min_recall: float) -> bool:
-        """Whether what the level served was as good as the policy wants.
+    def level_is_trusted(self, level: str, floor: float) -> bool:
+        """Whether what the level served to those who ask for so much was as good as that.
 
-        By the mean recall of the last 256 audited answers that were served, 32 at least. A level
-        that falls below the policy is off and starts a new count; it comes back when what it would
-        have served has that recall and a quarter of what is left up to 1. (Where little is known
-        more is audited, and it is worse rather than better: the mean errs on the side of distrust.)
+        See `pyrope.cache.kept_promises`: what others ask for does not matter.
         """
         state = self._levels.get(level)
-        if state is None or len(state.served) < _FEWEST_JUDGED:
-            return state is None or not state.is_off
-        needed = policy_min_recall
-        if state.is_off:
-            needed += _HEADROOM * (1.0 - policy_min_recall)
-        good = fsum(state.served) / len(state.served) >= needed - _ROUNDING
-        if good == state.is_off:
-            state.is_off = not good
-            state.served.clear()
-        return good
+        return state is None or state.promises.is_trusted(floor)
+
+    @property
+    def levels(self) -> list[str]:
+        """Those that audits, or questions, have been about."""
+        return sorted(self._levels)
+
+    def promises(self, level: str) -> list[Promised]:
+        """What was promised, and whether it was kept, by what was asked for."""
+        state = self._levels.get(level)
+        return [] if state is None else state.promises.statistics()
 
     def statistics(self, level: str) -> dict[int, list[StrainBin]]:
         """What is known, bin by bin from the least strain to the largest.

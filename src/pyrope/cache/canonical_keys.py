@@ -16,7 +16,7 @@ import heapq
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from pyrope.cache.alias import Alias, AliasSource, Canonical
+from pyrope.cache.alias import SUSPENDED_AFTER, Alias, AliasSource, Canonical
 from pyrope.cache.query_key import QueryKey
 from pyrope.clock import Clock
 from pyrope.config import AliasSettings
@@ -107,11 +107,15 @@ class CanonicalKeyMap:
     # -- reading ----------------------------------------------------------------------------------
 
     def resolve(self, key: QueryKey) -> Canonical | None:
-        """What a key stands for, if that is sure enough; counts a hit, and a use."""
+        """What a key stands for, if that is sure enough and has not turned out wrong.
+
+        Counts a hit, and a use.
+        """
         alias = self._aliases.get(key.identity)
         if (
             alias is None
             or alias.canonical.confidence < self._settings.threshold
+            or alias.is_suspended
             or alias.is_expired(self._now_ms())
         ):
             return None
@@ -143,6 +147,30 @@ class CanonicalKeyMap:
                 found.append(alias)
                 nbytes += len(alias.key.content) + len(alias.canonical.key.content)
         return (0 if position >= len(self._places) else position), found
+
+    # -- auditing ---------------------------------------------------------------------------------
+
+    def is_unaudited(self, key: QueryKey) -> bool:
+        """Whether too few audits were made of an alias to know where it leads."""
+        alias = self._aliases.get(key.identity)
+        return alias is not None and alias.audits < SUSPENDED_AFTER
+
+    def audited(self, key: QueryKey, canonical: QueryKey, *, alike: bool) -> bool:
+        """An audit has seen whether an alias led to anything of the true answer.
+
+        An alias that does not, several times in a row, is suspended: `resolve` does not follow it
+        until it is set again. It is not removed. What was set to another canonical meanwhile is
+        left alone.
+
+        Returns whether it is suspended because of this.
+        """
+        alias = self._aliases.get(key.identity)
+        if alias is None or alias.canonical.key.identity != canonical.identity:
+            return False
+        was = alias.is_suspended
+        alias.audits += 1
+        alias.unlike = 0 if alike else alias.unlike + 1
+        return alias.is_suspended and not was
 
     # -- writing ----------------------------------------------------------------------------------
 

@@ -32,13 +32,28 @@ NO_CLUSTER = -1
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Numbers of cached queries and their distances, nearest first, both of shape (n,)."""
 
-_SMALLEST = 8
-# Rows by which a table grows at most, so that no growth takes long: beyond 32 MB glibc moves pages
-# instead of copying them, and new rows are cleared by the step.
+# A table grows by one row in so many, and by so many at most, so that no growth takes long: beyond
+# 32 MB glibc moves pages instead of copying them, and new rows are cleared by the step. It shrinks
+# where more than half as many rows are in reserve as are in use.
+_GROWTH = 4
 _LARGEST_STEP = 1024
+_RESERVE = 2
 _LARGEST_DISTANCE = float(np.finfo(np.float32).max)
-# A number and a row as Python integers, referred to by a dict.
+# A number and a row as Python integers, and their place in a dict that has just grown.
 _BYTES_PER_ROW_NUMBER = 2 * 32
+_BYTES_PER_PLACE = 80
+# Number, code and cluster.
+_BYTES_PER_ROW = 8 + 8 + 4
+
+TABLE_BYTES = 1_000
+"""What a table takes beside its rows: objects, and headers of arrays (CPython 3.11, NumPy 2)."""
+
+
+def row_bytes(dim: int) -> int:
+    """What a cached query takes in a table at most, with its part of the rows in reserve."""
+    rows = 4 * dim + _BYTES_PER_ROW
+    return rows + rows // _RESERVE + _BYTES_PER_ROW_NUMBER + _BYTES_PER_PLACE
+
 
 _UNIT_ROUNDOFF = 2.0**-24
 # Squares of differences below this may vanish where denormals are flushed to zero.
@@ -103,9 +118,12 @@ class NearTable:
 
     @property
     def nbytes(self) -> int:
-        """Bytes it occupies, without the shared `SimHash`; rows in reserve count."""
+        """Bytes it occupies, without the shared `SimHash`; rows in reserve count.
+
+        At most `TABLE_BYTES`, and `row_bytes` for each cached query.
+        """
         numbers = getsizeof(self._row_of) + _BYTES_PER_ROW_NUMBER * len(self)
-        return numbers + sum(column.nbytes for column in self._columns())
+        return numbers + sum([getsizeof(column) for column in self._columns()])
 
     def add(self, number: int, query: NDArray[np.float32], cluster: int = NO_CLUSTER) -> None:
         """Take in a cached query.
@@ -125,10 +143,7 @@ class NearTable:
             raise ValueError("a zero query has no direction")
         row = len(self._row_of)
         if row == len(self._numbers):
-            step = min(max(row // 2, _SMALLEST), _LARGEST_STEP)
-            for column in self._columns():
-                # Nothing refers to the memory of a column between calls.
-                column.resize((row + step, *column.shape[1:]), refcheck=False)
+            self._resize(row + min(max(row // _GROWTH, 1), _LARGEST_STEP))
         self._vectors[row] = direction if self._spherical else query
         self._numbers[row] = number
         self._codes[row] = self._simhash.code(direction)
@@ -145,7 +160,16 @@ class NearTable:
             for column in self._columns():
                 column[row] = column[last]
             self._row_of[int(self._numbers[row])] = row
+        if len(self._numbers) - last > last // _RESERVE:
+            self._resize(last + last // (2 * _RESERVE))
+            # A dict keeps the places of what has gone.
+            self._row_of = dict(self._row_of)
         return True
+
+    def _resize(self, rows: int) -> None:
+        for column in self._columns():
+            # Nothing refers to the memory of a column between calls.
+            column.resize((rows, *column.shape[1:]), refcheck=False)
 
     def find_by_code(self, query: NDArray[np.float32], limit: int, reach: float) -> Found:
         """Cached queries within a distance, by the Hamming distance of their codes.
@@ -199,31 +223,37 @@ class NearTable:
             rows = self._likeliest(rows, np.bitwise_count(self._codes[rows] ^ code))
         return self._measured(direction if self._spherical else query, rows, limit, reach)
 
-    def part(self, start: int, stop: int) -> tuple[NDArray[np.int64], Float32Matrix]:
-        """Copies of numbers and vectors (COSINE, IP: of unit length) of some rows.
+    def numbers(self) -> NDArray[np.int64]:
+        """A copy of the numbers of all cached queries, in no particular order, shape (n,)."""
+        return self._numbers[: len(self._row_of)].copy()
 
-        For an assignment to new centroids, which may be computed elsewhere, in parts: rows from
-        `start` to below `stop`, in an order that `remove` changes.
+    def vectors(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], Float32Matrix]:
+        """Copies of the vectors (COSINE, IP: of unit length) of those that are here still.
+
+        For an assignment to new centroids, which may be computed elsewhere, in parts.
+
+        Returns:
+            Their numbers, shape (n,), and vectors, shape (n, dim).
         """
-        stop = min(stop, len(self._row_of))
-        return self._numbers[start:stop].copy(), self._vectors[start:stop].copy()
+        there, rows = self._found(numbers)
+        return numbers[there], self._vectors[rows]
 
-    def rebuild(self, numbers: NDArray[np.int64], clusters: NDArray[np.int32]) -> None:
-        """Assign cached queries to the clusters of new centroids, all at once.
+    def assign(self, numbers: NDArray[np.int64], clusters: NDArray[np.int32]) -> None:
+        """Say in which clusters some cached queries are; the others stay where they are.
 
         Args:
             numbers: shape (n,); those that are gone meanwhile are passed over.
-            clusters: for each its cluster, shape (n,). What is not named has no cluster.
+            clusters: for each its cluster, shape (n,).
         """
-        self._clusters[:] = NO_CLUSTER
-        none = len(self._clusters)
-        rows = np.fromiter(
-            (self._row_of.get(number, none) for number in numbers.tolist()),
-            dtype=np.intp,
-            count=len(numbers),
-        )
-        there = rows < none
-        self._clusters[rows[there]] = clusters[there]
+        there, rows = self._found(numbers)
+        self._clusters[rows] = clusters[there]
+
+    def _found(self, numbers: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        """Which of the numbers are here, shape (n,), and the rows of those."""
+        places = (self._row_of.get(number, -1) for number in numbers.tolist())
+        rows = np.fromiter(places, dtype=np.intp, count=len(numbers))
+        there = rows >= 0
+        return there, rows[there]
 
     def _columns(self) -> tuple[NDArray[np.generic], ...]:
         return self._vectors, self._numbers, self._codes, self._clusters

@@ -14,8 +14,9 @@ from pyrope.types import Slots
 Score = Callable[[Slots], NDArray[np.float32]]
 """Scores of live slots for the query of a neighbourhood; of the nearest as a search gives them."""
 
-TakesPart = Callable[[Slots], Slots]
-"""Those of some slots that hold a vector now and match the filter of a neighbourhood."""
+TakesPart = Callable[[Slots], Slots | None]
+"""Those of some slots that hold a vector now and match the filter of a neighbourhood; None where
+that takes longer than it is worth."""
 
 
 class Repair(Enum):
@@ -112,7 +113,10 @@ class Neighbourhood:
             return Repair.IMPOSSIBLE
         if not self._lose(np.concatenate([gone, new])):
             return Repair.IMPOSSIBLE
-        self._gain(takes_part(np.unique(new)), score, higher_is_nearer=higher_is_nearer)
+        new_here = takes_part(np.unique(new))
+        if new_here is None:
+            return Repair.IMPOSSIBLE
+        self._gain(new_here, score, higher_is_nearer=higher_is_nearer)
         self.position = log.position
         return Repair.DONE
 

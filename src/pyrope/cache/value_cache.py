@@ -176,6 +176,25 @@ class Owner(Account[V]):
         self._store.resize(stored, nbytes + ENTRY_OVERHEAD)
         return key in self.entries
 
+    def shorten(self, key: Hashable, since: float, share: float) -> bool:
+        """Cut an entry's time to live, counted from `since`, to a share of itself.
+
+        Args:
+            since: on the monotonic clock, in seconds.
+            share: 0 to 1.
+
+        Returns:
+            Whether there is an entry that has not expired by that.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"a share of {share}")
+        stored = self.entries.get(key)
+        if stored is None:
+            return False
+        if stored.expires_at < math.inf:
+            stored.expires_at = since + (stored.expires_at - since) * share
+        return stored.expires_at > self._monotonic()
+
     def discard(self, key: Hashable, reason: str) -> bool:
         """Let an entry go. Returns whether there was one.
 

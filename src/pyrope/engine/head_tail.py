@@ -27,6 +27,7 @@ from pyrope.engine.base import (
 )
 from pyrope.engine.exact import ExactScan
 from pyrope.engine.head import Head
+from pyrope.engine.norm_bound import NormBound
 from pyrope.engine.normalise import row_norms
 from pyrope.engine.query_counters import QueryCounters
 from pyrope.engine.rerank import Reranker
@@ -63,6 +64,8 @@ class HeadTailIndex:
         self.tail_changes = 0
         self._source = source
         self._table = SlotTable()
+        # Only for what is scored by products does it matter how long vectors are.
+        self._norm_bound = NormBound(self._table) if metric is Metric.IP else None
         self._scan = ExactScan(metric, dim, source, self._table)
         self._reranker = Reranker(metric, source, self._table, self._scan)
         self._head = Head(metric, dim, source, copied=False)
@@ -101,6 +104,17 @@ class HeadTailIndex:
     def parameters(self) -> dict[str, int]:
         """What training has chosen (see `TailIndex.parameters`); empty without a tail."""
         return {} if self.tail is None else self.tail.parameters
+
+    @property
+    def norm_bound(self) -> float:
+        """What no vector's norm exceeds, but for a rounding to float32; inf unless for IP."""
+        return float("inf") if self._norm_bound is None else self._norm_bound.value()
+
+    def mean_norm(self) -> float:
+        """Of the vectors it holds; 0 without any. Takes 1 ms for a million; in any thread."""
+        live = self._table.live
+        norms = self._table.norms[: len(live)]
+        return float(norms.mean(where=live, dtype=np.float64)) if live.any() else 0.0
 
     def statistics(self) -> EngineStatistics:
         now = EngineStatistics() if self.tail is None else self.tail.statistics()
@@ -283,8 +297,13 @@ class HeadTailIndex:
             some = slice(start, start + _NORM_ROWS)
             norms = row_norms(vectors[some])
             with self._head_changes:
-                self._table.put(slots[some], norms)
+                self._put(slots[some], norms)
                 self._head.append(slots[some], self._table.norms[slots[some]])
+
+    def _put(self, slots: Slots, norms: NDArray[np.float64]) -> None:
+        self._table.put(slots, norms)
+        if self._norm_bound is not None:
+            self._norm_bound.put(slots, norms)
 
     def prepare_upsert(self, slots: Slots, vectors: Float32Matrix) -> PreparedUpsert:
         self.delete(slots)
@@ -301,6 +320,8 @@ class HeadTailIndex:
         with self._head_changes:
             removed = self._table.remove(slots)
             self._head.remove(removed)
+            if self._norm_bound is not None:
+                self._norm_bound.remove(removed)
         tail = self.tail
         if tail is not None and len(removed):
             in_tail = removed[removed < len(tail.live)]
@@ -385,7 +406,7 @@ class HeadTailIndex:
         """
         for start in range(0, len(slots), _NORM_ROWS):
             some = slots[start : start + _NORM_ROWS]
-            self._table.put(some, row_norms(self._source.view()[some]))
+            self._put(some, row_norms(self._source.view()[some]))
         self.tail = tail
         rest = slots
         if tail is not None:

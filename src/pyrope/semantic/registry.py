@@ -197,6 +197,10 @@ class SemanticClusterRegistry:
         """The TTL of a cluster without any heat, in seconds; see `ttl`."""
         return base_s * ttl_factor(0.0, self._settings.ttl_floor, self._settings.ttl_ceiling)
 
+    def longest_ttl(self, base_s: float) -> float:
+        """What no TTL in force exceeds, in seconds; see `ttl`."""
+        return base_s * self._settings.ttl_ceiling
+
     def ttl(self, cluster: int, base_s: float) -> float:
         """The TTL in force, in seconds, of what belongs to a cluster.
 

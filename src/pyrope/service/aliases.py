@@ -115,7 +115,7 @@ class Aliases:
     # -- reading ----------------------------------------------------------------------------------
 
     def resolve(self, key: QueryKey) -> Canonical | None:
-        """What a query is another name of, if that is sure enough; counts a hit."""
+        """What a query is another name of; see `CanonicalKeyMap.resolve`."""
         return self._map.resolve(key)
 
     def get(self, key: QueryKey) -> Alias | None:
@@ -125,6 +125,22 @@ class Aliases:
     def scan(self, cursor: int) -> tuple[int, list[Alias]]:
         """A page of aliases; see `CanonicalKeyMap.scan`."""
         return self._map.scan(cursor)
+
+    # -- auditing ---------------------------------------------------------------------------------
+
+    def is_unaudited(self, key: QueryKey) -> bool:
+        """Whether too few audits were made of an alias to know where it leads."""
+        return self._map.is_unaudited(key)
+
+    def audited(self, key: QueryKey, canonical: QueryKey, *, alike: bool) -> None:
+        """An audit has seen whether an alias led to anything of the true answer.
+
+        See `CanonicalKeyMap.audited`: it may be suspended because of this, until it is set again,
+        or the server starts again.
+        """
+        if self._map.audited(key, canonical, alike=alike):
+            # What people ask for is not for a log; VECTOR.ALIAS LIST says which.
+            _log.warning("an alias is suspended: it leads elsewhere", index=self._name)
 
     # -- writing ----------------------------------------------------------------------------------
 

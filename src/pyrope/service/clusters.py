@@ -133,9 +133,19 @@ class IndexClusters:
     def ttl_of(self, vector: NDArray[np.float32] | bytes) -> float:
         """The TTL in force for the cluster of a vector, in seconds; 0: for ever."""
         registry = self.registry
-        if registry.is_cold:
+        if self.ttl_is_known:
             return registry.cold_ttl(self.base_ttl_s)
         return registry.ttl(registry.assign(vector), self.base_ttl_s)
+
+    @property
+    def ttl_is_known(self) -> bool:
+        """Whether all clusters have the same TTL, so that `ttl_of` costs nothing."""
+        return self.registry.is_cold or not self.base_ttl_s
+
+    @property
+    def longest_ttl_s(self) -> float:
+        """What no TTL in force exceeds, in seconds; 0: for ever."""
+        return self.registry.longest_ttl(self.base_ttl_s)
 
     @property
     def base_ttl_s(self) -> float:
@@ -191,6 +201,8 @@ class IndexClusters:
                 self.registry.forget_recent()
                 if await self._drifted(seen):
                     await self._learn(seen)
+        except NoIndexError:
+            pass  # it is going away
         except Exception as error:  # noqa: BLE001 - whatever it is, those in force stay so
             _log.error("clusters cannot be learnt", index=self._index.spec.name, exc_info=error)
         finally:

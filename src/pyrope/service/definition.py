@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
+from math import inf
 from typing import Any
 
 from pyrope.engine.ivf_training import check_pqm
@@ -52,7 +53,6 @@ class IndexDefinition:
         definition = IndexDefinition(name, dim, **options)
         check_options(definition.type, options)
         check_nprobe(definition.nprobe, definition.nlist)
-        check_policy(definition.metric, definition.cache)
         try:
             check_pqm(dim, definition.pqm)
         except ValueError as error:
@@ -85,16 +85,28 @@ def check_nprobe(nprobe: int, nlist: int) -> None:
         raise CommandError(f"invalid NPROBE: at most NLIST is expected, which is {nlist}")
 
 
-def check_policy(metric: Metric, policy: CachePolicy) -> None:
-    """Raises CommandError where a cache policy does not go with the metric."""
-    if policy.min_recall and metric is Metric.IP:
-        raise CommandError(NO_NEAR_HITS)
+def check_norms(largest: float, mean: float) -> None:
+    """Raises CommandError where norms are too unequal for near hits by inner products.
+
+    An inner product is bounded by the norm of the longest vector. If that is many times longer than
+    others, the bound is so far above the products there are that nothing follows from it: at 8
+    times, queries must have a cosine of 0.9997 for a result to be proven whose cosine is 0.2 above
+    that of the last candidate, and the strain of all other hits is the same within its bins.
+
+    Args:
+        largest, mean: of the norms of an index's vectors; both 0 where it has none.
+    """
+    if largest > _LARGEST_NORM * mean:
+        raise CommandError(
+            "MINRECALL with METRIC IP needs vectors whose norms are bounded: the longest one is "
+            f"{largest / mean if mean else inf:.0f} times as long as the average one, and at most "
+            f"{_LARGEST_NORM:.0f} times is of use, as one query says nothing about another "
+            "otherwise"
+        )
 
 
-NO_NEAR_HITS = (
-    "MINRECALL does not go with METRIC IP: without a bound on the norms of vectors, one query says "
-    "nothing about another"
-)
+# Times the mean.
+_LARGEST_NORM = 8.0
 
 
 def _listed(kinds: Iterable[IndexType]) -> str:

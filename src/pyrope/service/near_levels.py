@@ -2,79 +2,41 @@
 
 What is kept around the other query is scored again for this one, so that ids and scores are its
 own. How much of the true answer that has is proven by geometry (`pyrope.cache.certificate`), as far
-as the kept answer was a full scan, and estimated from audits (`pyrope.cache.audited_recall`): some
-of the hits are searched for in full afterwards, within a share of the time. What was found and not
-served is compared with the search that follows, at no cost.
+as the kept answer was a full scan, and estimated from audits (`pyrope.service.near_audits`).
+
+Inner products are bounded by the norm of the longest vector there is now, which the index knows
+(`pyrope.engine.norm_bound`). A hit is proven with the bound of its own moment, so that a longer
+vector that comes later makes no answer wrong that was right. By another bound hits look easier or
+harder than they did when they were audited: where it has changed, audits are forgotten.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Iterator
-from dataclasses import dataclass
-from functools import partial
-from random import Random
+from collections.abc import Callable, Coroutine
+from math import sqrt
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrope.cache.audited_recall import AuditedRecall
 from pyrope.cache.certificate import distances_of, proven_count, strain_of
-from pyrope.cache.near_tables import NearTable, upper_distance
+from pyrope.cache.near_tables import upper_distance
 from pyrope.cache.neighbourhood import Neighbourhood
-from pyrope.cache.simhash import SimHash
+from pyrope.cache.query_key import QueryKey
 from pyrope.clock import Clock
-from pyrope.errors import BusyError
 from pyrope.service.answers import Key, Near
-from pyrope.service.clusters import IndexClusters
-from pyrope.service.search import Hits, Search, SearchRequest
+from pyrope.service.kept import Kept
+from pyrope.service.near_audits import Auditable, NearAudits, NearStatistics, Shadow
+from pyrope.service.near_finding import Findable, NearFinder
+from pyrope.service.search import Hits, Search
 from pyrope.types import CacheLevel, Metric, Slots
 
-# Chords between queries beyond which little of an answer is left; L2 has no such scale.
-_REACH = 0.7
-# Kept answers that are scored again for one query.
-_TRIED = 4
-# Queries assigned to new clusters in one step.
-_ASSIGNED = 512
-_AUDITOR = "audit"
 # Of answers of graphs and lists: what their levels are called in audits, and the least strain.
 _APPROXIMATE = " of approximate"
 _LEAST_STRAIN = 1.05
-
-
-class Kept:
-    """An answer that is kept.
-
-    Attributes:
-        replies: made of it, by form.
-        group: near hits are only served from answers of the same one.
-        number: in the table of its group; -1: it is in none.
-        words: commands that it answers without their being read.
-        names: texts that it answers.
-    """
-
-    __slots__ = ("group", "key", "names", "neighbourhood", "number", "replies", "words")
-
-    def __init__(self, key: Key, neighbourhood: Neighbourhood) -> None:
-        self.key = key
-        self.neighbourhood = neighbourhood
-        self.replies: dict[Any, bytes] = {}
-        self.group: Key = key[1:]
-        self.number = -1
-        self.words: list[tuple[Hashable, ...]] = []
-        self.names: list[tuple[bytes, Key]] = []
-
-
-class Shadow(NamedTuple):
-    """A near hit that was not good enough to be served, or that is to be audited.
-
-    Attributes:
-        scores: of its hits, nearest first, shape (k,).
-    """
-
-    level: str
-    strain: float
-    scores: NDArray[np.float32]
+_ALIAS = "alias"
+# A bound on norms that has changed by more is another one: a bin of strains is 6 % wide.
+_ANOTHER_BOUND = 1.05
 
 
 class Guess(NamedTuple):
@@ -88,34 +50,13 @@ class Guess(NamedTuple):
     repaired: bool
 
 
-@dataclass(slots=True)
-class NearStatistics:
-    """Counters since the index was opened.
-
-    Attributes:
-        audits, audits_skipped: searches made to check near hits, and those not made for want of
-            time.
-        refused: queries with something near that was not good enough.
-    """
-
-    audits: int = 0
-    audits_skipped: int = 0
-    refused: int = 0
-
-
-class Searchable(Protocol):
+class Searchable(Findable, Auditable, Protocol):
     """The index."""
 
     @property
-    def metric(self) -> Metric: ...
-
-    @property
-    def dim(self) -> int: ...
-
-    @property
-    def clusters(self) -> IndexClusters: ...
-
-    def search(self, client: str, queries: bytes, asked: Search) -> SearchRequest: ...
+    def norm_bound(self) -> float:
+        """What no vector's norm exceeds, but for a rounding; only of an index of METRIC IP."""
+        ...
 
     def scores(
         self, query: bytes, slots: Slots, nearest: int, *, exact: bool
@@ -132,6 +73,9 @@ class NearLevels:
         position: of the index's log of writes.
         audit_share: of the time of one thread that audits may take.
         spawn: runs a coroutine as a task that the server waits for when it stops.
+
+    Attributes:
+        audits: of what was found.
     """
 
     def __init__(  # noqa: PLR0913 - each is another matter
@@ -147,62 +91,47 @@ class NearLevels:
         spawn: Callable[[Coroutine[Any, Any, None]], Any],
         assign_many: Callable[[Any, Any], Any],
     ) -> None:
-        self.statistics = NearStatistics()
-        self.audited = AuditedRecall(clock, Random(seed))  # noqa: S311 - no secret
+        self.audits = NearAudits(
+            index, position=position, clock=clock, share=audit_share, seed=seed
+        )
+        self._finder = NearFinder(index, seed=seed, spawn=spawn, assign_many=assign_many)
         self._index = index
         self._catch_up = catch_up
         self._is_kept = is_kept
-        self._position = position
-        self._clock = clock
-        self._seed = seed
-        self._audit_share = audit_share
-        self._spawn = spawn
-        self._assign_many = assign_many
-        self._simhash: SimHash | None = None
-        self._tables: dict[Key, NearTable] = {}
-        self._numbered: dict[int, Kept] = {}
-        self._next = 0
-        self._epoch = 0
-        self._assigning = False
-        self._auditing = False
-        self._audit_from = float("-inf")
+        # The bound on norms by which audits have strains.
+        self._bound = 0.0
+
+    @property
+    def statistics(self) -> NearStatistics:
+        return self.audits.statistics
 
     @property
     def nbytes(self) -> int:
-        tables = sum([table.nbytes for table in self._tables.values()])
-        return tables + (0 if self._simhash is None else self._simhash.nbytes)
+        """Bytes of tables; `bytes_of` all that are in them is at least as much."""
+        return self._finder.nbytes
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes that are no answer's."""
+        return self._finder.shared_bytes
 
     # -- what is kept -----------------------------------------------------------------------------
 
     def add(self, kept: Kept) -> None:
         """Let near queries find an answer."""
-        query = np.frombuffer(kept.neighbourhood.query, "<f4")
-        if not query.any() and self._index.metric is not Metric.L2:
-            return  # it has no direction
-        if self._simhash is None:
-            self._simhash = SimHash(self._index.dim, self._seed)
-        table = self._tables.get(kept.group)
-        if table is None:
-            table = NearTable(self._index.metric, self._index.dim, self._simhash)
-            self._tables[kept.group] = table
-        kept.number, self._next = self._next, self._next + 1
-        table.add(kept.number, query, self._index.clusters.assign(query))
-        self._numbered[kept.number] = kept
+        self._finder.add(kept)
 
     def forget(self, kept: Kept) -> None:
         """An answer is kept no more."""
-        if self._numbered.pop(kept.number, None) is None:
-            return
-        table = self._tables[kept.group]
-        table.remove(kept.number)
-        if not len(table):
-            del self._tables[kept.group]
-        kept.number = -1
+        self._finder.forget(kept)
 
     def clear(self) -> None:
         """No answer is kept any more."""
-        self._tables.clear()
-        self._numbered.clear()
+        self._finder.clear()
+
+    def bytes_of(self, kept: Kept) -> int:
+        """What an answer takes here."""
+        return self._finder.bytes_of(kept)
 
     # -- finding ----------------------------------------------------------------------------------
 
@@ -214,50 +143,46 @@ class NearLevels:
         Args:
             group: of the answers that may be used.
         """
-        table = self._tables.get(group)
-        if table is None:
-            return None
-        best: Guess | None = None
-        for level, numbers, distances in self._candidates(query, table, levels):
-            for number, distance in zip(numbers.tolist(), distances.tolist(), strict=True):
-                kept = self._numbered.get(number)
-                if kept is None or not self._is_kept(kept):
-                    continue
-                guess = self.guess(kept, query, asked, distance, level)
-                if guess is None:
-                    continue
-                trusted = self.audited.level_is_trusted(guess.shadow.level, near.min_recall)
-                recall = guess.certified if near.certified else guess.estimated
-                proven = guess.certified >= near.min_recall
-                if proven or (trusted and recall >= near.min_recall):
-                    self._consider(query, asked, guess.shadow, served=True)
-                    return level, guess
-                if best is None or guess.shadow.strain < best.shadow.strain:
-                    best = guess
-        if best is None:
-            return None
-        self.statistics.refused += 1
-        return best.shadow
+        best: Shadow | None = None
+        audited = self.audits.recall
+        # What came of a graph proves nothing.
+        for level, kept, distance in self._finder.find(query, group, levels, exact=near.certified):
+            guess = self._guess(kept, query, asked, distance, level)
+            if guess is None:
+                continue
+            shadow = guess.shadow
+            proven = guess.certified >= near.min_recall
+            if not (proven or near.certified) and guess.estimated >= near.min_recall:
+                # A level that is off is audited as if it were not, so that it can come back.
+                shadow = shadow._replace(promised=near.min_recall)
+            trusted = audited.level_is_trusted(shadow.level, near.min_recall)
+            if proven or (trusted and shadow.promised is not None):
+                self.audits.consider(query, asked, shadow)
+                return level, guess
+            if best is None or shadow.strain < best.strain:
+                best = shadow
+        if best is not None:
+            self.statistics.refused += 1
+        return best
 
-    def _candidates(
-        self, query: bytes, table: NearTable, levels: frozenset[CacheLevel]
-    ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.float32]]]:
-        """By level: answers that are near, and how near."""
-        vector = np.frombuffer(query, "<f4")
-        reach = float("inf") if self._index.metric is Metric.L2 else _REACH
-        seen: set[int] = set()
-        if CacheLevel.QUANTIZED in levels:
-            numbers, distances = table.find_by_code(vector, _TRIED, reach)
-            seen.update(numbers.tolist())
-            yield "quantized", numbers, distances
-        if CacheLevel.CLUSTER in levels:
-            self._follow_clusters()
-            cluster = np.array([self._index.clusters.assign(vector)], np.int32)
-            numbers, distances = table.find_by_cluster(vector, cluster, _TRIED, reach)
-            new = np.array([number not in seen for number in numbers.tolist()], np.bool_)
-            yield "cluster", numbers[new], distances[new]
+    def guess_by_alias(
+        self, kept: Kept, query: bytes, asked: Search, alias: QueryKey, canonical: QueryKey
+    ) -> Guess | None:
+        """What the answer to a canonical says about an alias; None where it says too little."""
+        guess = self._guess(kept, query, asked, None, _ALIAS)
+        if guess is not None:
+            self.audits.consider_alias(query, asked, guess.shadow, alias, canonical)
+        return guess
 
-    def guess(
+    def compare(self, shadow: Shadow, hits: Hits) -> None:
+        """Learn from a full search how good something was that was not served."""
+        self.audits.compare(shadow, hits)
+
+    def consider(self, query: bytes, asked: Search, shadow: Shadow) -> None:
+        """Audit something that was not served, if that is wanted and there is time for it."""
+        self.audits.consider(query, asked, shadow)
+
+    def _guess(
         self, kept: Kept, query: bytes, asked: Search, distance: float | None, level: str
     ) -> Guess | None:
         """What the neighbourhood of one query says about another; None where it says too little.
@@ -265,119 +190,76 @@ class NearLevels:
         Args:
             distance: between the queries; None: it is computed.
         """
+        if not self._is_kept(kept):
+            return None
         current, repaired = self._catch_up(kept, asked)
         if not current:
             return None
         index, around = self._index, kept.neighbourhood
-        metric, dim = index.metric, index.dim
+        metric = index.metric
         count = min(asked.count, len(around.slots))
         scores = index.scores(query, around.slots, count, exact=around.exact)
         order = np.lexsort((around.slots, -scores if metric.higher_is_nearer else scores))[:count]
         scores = scores[order]
-        if distance is None:
-            distance = _distance(metric, query, around.query)
         certified, strain = 1.0, 0.0
-        if metric is Metric.IP:
-            # Without a bound on norms, one query says nothing about another.
-            certified, strain = 0.0, float("inf")
-        elif count:
-            radius = float("inf")
-            if not around.exhaustive:
-                radius = float(distances_of(metric, around.scores[-1:])[0])
-            distances = distances_of(metric, scores)
-            upper = upper_distance(metric, dim, distance)
-            certified = float(proven_count(metric, radius, upper, distances, count)) / count
-            strain = float(strain_of(metric, radius, distance, distances[-1]))
+        if count:
+            if distance is None:
+                distance = _distance(metric, query, around.query)
+            certified, strain = self._judge(query, around, scores, distance)
+        by_alias = level == _ALIAS
         if not around.exact:
             # The last that is kept is no radius: others may be nearer. It has audits of its own.
-            level += _APPROXIMATE
             certified, strain = 0.0, max(strain, _LEAST_STRAIN)
+            level += "" if by_alias else _APPROXIMATE
         estimated = certified
         if certified < 1.0 and (around.exact or asked.options.max_scans is None):
-            bound = self.audited.lower_bound(level, strain, max(count, 1))
+            audits = self.audits
+            bound = (
+                audits.aliases.lower_bound
+                if by_alias
+                else audits.recall.lower_bound(level, strain, max(count, 1))
+            )
             estimated = max(certified, bound)
         shadow = Shadow(level, strain, scores)
         return Guess(around.slots[order], scores, certified, estimated, shadow, repaired)
 
-    # -- audits -----------------------------------------------------------------------------------
+    def _judge(
+        self, query: bytes, around: Neighbourhood, scores: NDArray[np.float32], distance: float
+    ) -> tuple[float, float]:
+        """What part of the best of a neighbourhood is proven, and their strain.
 
-    def compare(self, shadow: Shadow, hits: Hits, *, served: bool) -> None:
-        """Learn from a full search how good a near hit was."""
-        count = min(len(shadow.scores), len(hits.scores))
-        if not count:
-            return
-        last = np.float32(hits.scores[count - 1])
-        near = (
-            shadow.scores >= last
-            if self._index.metric.higher_is_nearer
-            else (shadow.scores <= last)
-        )
-        found = int(np.count_nonzero(near[:count]))
-        self.audited.record(shadow.level, shadow.strain, found, count, served=served)
+        Args:
+            scores: of the best, nearest first, at least one.
+            distance: between the queries.
+        """
+        metric, dim = self._index.metric, self._index.dim
+        norms, longest = (1.0, 1.0), 1.0
+        if metric is Metric.IP:
+            norms, longest = (_norm(around.query), _norm(query)), self._norm_bound()
+            if not around.exact:
+                # Products that were summed in float32 may exceed what norms allow.
+                longest *= 1.0 + (dim + 16) * 2.0**-22
+        radius = float("inf")
+        if not around.exhaustive:
+            last = around.scores[-1:]
+            radius = float(distances_of(metric, last, query_norm=norms[0], max_norm=longest)[0])
+        distances = distances_of(metric, scores, query_norm=norms[1], max_norm=longest)
+        upper, count = upper_distance(metric, dim, distance), len(scores)
+        certified = float(proven_count(metric, radius, upper, distances, count)) / count
+        return certified, float(strain_of(metric, radius, distance, distances[-1]))
 
-    def consider(self, query: bytes, asked: Search, shadow: Shadow) -> None:
-        """Audit something that was not served, if that is wanted and there is time for it."""
-        self._consider(query, asked, shadow, served=False)
+    def _norm_bound(self) -> float:
+        """What no vector's norm exceeds now."""
+        bound = self._index.norm_bound
+        if not self._bound / _ANOTHER_BOUND <= bound <= self._bound * _ANOTHER_BOUND:
+            self._bound = bound
+            self.audits.recall.forget()
+        return bound
 
-    def _consider(self, query: bytes, asked: Search, shadow: Shadow, *, served: bool) -> None:
-        count = len(shadow.scores)
-        if not count or not self.audited.should_audit(shadow.level, shadow.strain, count):
-            return
-        if self._auditing or self._clock.monotonic() < self._audit_from:
-            self.statistics.audits_skipped += 1
-            return
-        full = Search(count, exact=True, filter=asked.filter)
-        position = self._position()
-        try:
-            request = self._index.search(_AUDITOR, query, full)
-        except BusyError:
-            self.statistics.audits_skipped += 1
-            return
-        self._auditing = True
-        request.add_done_callback(partial(self._audited, shadow, position, served))
 
-    def _audited(
-        self,
-        shadow: Shadow,
-        position: int,
-        served: bool,  # noqa: FBT001 - bound by position, like the rest
-        request: SearchRequest,
-    ) -> None:
-        self._auditing = False
-        if request.exception() is not None:
-            return
-        (hits,) = request.result()
-        now = self._clock.monotonic()
-        self._audit_from = max(now, self._audit_from) + hits.search_seconds / self._audit_share
-        self.statistics.audits += 1
-        # What has been written meanwhile is in one of the two.
-        if position == self._position():
-            self.compare(shadow, hits, served=served)
-
-    # -- clusters ---------------------------------------------------------------------------------
-
-    def _follow_clusters(self) -> None:
-        """See that the tables go by the clusters that are in force."""
-        if self._epoch != self._index.clusters.epoch and not self._assigning:
-            self._assigning = True
-            self._spawn(self._assign_all())
-
-    async def _assign_all(self) -> None:
-        clusters = self._index.clusters
-        epoch, centroids = clusters.epoch, clusters.registry.centroids
-        try:
-            if centroids is None:
-                return
-            for table in list(self._tables.values()):
-                parts = []
-                for start in range(0, len(table), _ASSIGNED):
-                    numbers, vectors = table.part(start, start + _ASSIGNED)
-                    parts.append((numbers, await self._assign_many(centroids, vectors)))
-                if parts:
-                    numbers, assigned = map(np.concatenate, zip(*parts, strict=True))
-                    table.rebuild(numbers, assigned.astype(np.int32))
-        finally:
-            self._epoch, self._assigning = epoch, False
+def _norm(query: bytes) -> float:
+    vector = np.frombuffer(query, "<f4").astype(np.float64)
+    return sqrt(float(np.einsum("i,i->", vector, vector)))
 
 
 def _distance(metric: Metric, one: bytes, other: bytes) -> float:

@@ -1,0 +1,44 @@
+"""An answer that is kept, with what was made of it and what leads to it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from pyrope.cache.neighbourhood import Neighbourhood
+from pyrope.service.answers import Key
+
+
+class Kept:
+    """An answer that is kept.
+
+    Attributes:
+        replies: made of it, by form.
+        group: near hits are only served from answers of the same one.
+        number: in the table of its group; -1: it is in none.
+        words: commands that it answers without their being read.
+        names: texts that it answers.
+        undecided_since: when it was kept, on the monotonic clock in seconds, if its time to live is
+            the longest there may be until somebody asks; None: it is what it is to be.
+    """
+
+    __slots__ = (
+        "group",
+        "key",
+        "names",
+        "neighbourhood",
+        "number",
+        "replies",
+        "undecided_since",
+        "words",
+    )
+
+    def __init__(self, key: Key, neighbourhood: Neighbourhood) -> None:
+        self.key = key
+        self.neighbourhood = neighbourhood
+        self.replies: dict[Any, bytes] = {}
+        self.group: Key = key[1:]
+        self.number = -1
+        self.undecided_since: float | None = None
+        self.words: list[tuple[Hashable, ...]] = []
+        self.names: list[tuple[bytes, Key]] = []
