@@ -14,7 +14,7 @@ FLOORS = (
     {"__init__"},
     {"errors", "types"},
     {"clock", "config", "log", "metrics"},
-    {"cache", "engine", "resp", "semantic", "storage"},
+    {"cache", "engine", "resp", "semantic", "storage", "tenants"},
     {"service"},
     {"commands"},
     {"server"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
 from collections.abc import Callable, Coroutine
@@ -26,7 +27,7 @@ from pyrope.config import (
     readable_bounds,
     toml_in_force,
 )
-from pyrope.errors import PyropeError
+from pyrope.errors import CommandError, PyropeError
 from pyrope.log import configure_logging, get_logger, iso_utc
 from pyrope.storage.store import StorageError
 
@@ -112,6 +113,96 @@ def serve(config: Path | None, **flags: object) -> None:
 
     keep_little()
     sys.exit(run(settings, SystemClock(), lifecycle.serve))
+
+
+@main.command(params=_settings_options())
+def doctor(config: Path | None, **flags: object) -> None:
+    """Look for damage in the data directory, while no server runs on it. Changes nothing.
+
+    Looks at the checksum of every record and vector, and at every line of the audit trail and of
+    the billing log. Takes what `serve` takes. Exits with 1 where something is wrong.
+    """
+    from pyrope.service.doctor import examine  # noqa: PLC0415 - imports the engines
+
+    data_dir = Path(_load(config, flags).settings.data_dir)
+    wrong = 0
+    try:
+        for what, problems in examine(data_dir):
+            click.echo(f"{'damaged' if problems else 'ok':8}{what}")
+            for problem in problems:
+                click.echo(f"        {problem}")
+            wrong += len(problems)
+    except (PyropeError, StorageError) as error:
+        click.echo(f"pyrope: {error}", err=True)
+        sys.exit(EXIT_CANNOT_START)
+    sys.exit(1 if wrong else 0)
+
+
+_BILLING_FIELDS = (
+    "tenant",
+    "period",
+    "at",
+    "requests",
+    "hits",
+    "misses",
+    "used",
+    "compute_units",
+    "llm_tokens_in",
+    "llm_tokens_out",
+    "llm_cost",
+    "embeddings",
+    "refused_quota",
+    "refused_budget",
+    "most_vectors",
+    "most_bytes",
+    "most_cache_bytes",
+)
+
+
+@main.command(
+    params=[
+        *_settings_options(),
+        click.Option(["period", "--period"], metavar="YYYY-MM", help="Of this month only."),
+        click.Option(
+            ["form", "--format"],
+            type=click.Choice(["csv", "json"]),
+            default="csv",
+            show_default=True,
+            help="What to print.",
+        ),
+    ]
+)
+def billing(config: Path | None, period: str | None, form: str, **flags: object) -> None:
+    """Print what tenants have used, by month, as the billing log has it.
+
+    The server may be running; what was used since the last entry (tenants.billing_interval_s) is
+    not in it yet. Takes what `serve` takes. Exits with 1 where the log is damaged.
+    """
+    from pyrope.service.billing import latest_entries  # noqa: PLC0415 - imports the engines
+    from pyrope.service.tenancy import BILLING_FOLDER  # noqa: PLC0415 - likewise
+    from pyrope.tenants.period import Period  # noqa: PLC0415 - likewise
+
+    folder = Path(_load(config, flags).settings.data_dir) / BILLING_FOLDER
+    try:
+        if period is not None:
+            Period.parse(period)
+        if not folder.is_dir():
+            raise StorageError(f"there is no billing log in {folder}")
+        entries = latest_entries(folder)
+    except (CommandError, StorageError) as error:
+        click.echo(f"pyrope: {error}", err=True)
+        sys.exit(EXIT_CANNOT_START)
+    rows = [
+        {name: entry[name] for name in _BILLING_FIELDS}
+        for (_, month), entry in sorted(entries.items())
+        if period in (None, month)
+    ]
+    if form == "json":
+        click.echo(json.dumps(rows, indent=2))
+        return
+    writer = csv.DictWriter(sys.stdout, _BILLING_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def _load(config: Path | None, flags: dict[str, object]) -> LoadedSettings:

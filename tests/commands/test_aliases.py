@@ -47,6 +47,7 @@ def test_an_alias_is_set_shown_and_removed(any_client: redis.Redis, index: str) 
     assert float(got[b"confidence"]) == 1.0
     assert got[b"source"] == b"manual"
     assert got[b"hits"] == 0
+    assert got[b"suspended"] == 0
     assert got[b"ttl"] is None
     assert alias(any_client, "DEL", index, " HOW old is berlin? ") == 1
     assert alias(any_client, "DEL", index, "how old is berlin?") == 0
@@ -58,7 +59,7 @@ def test_confidence_is_a_double_in_resp3(server: RunningServer, index: str) -> N
         alias(client, "SET", index, "a", "b", "CONFIDENCE", "0.25")
         assert alias(client, "GET", index, "a") == {
             b"alias": b"a", b"canonical": b"b", b"confidence": 0.25, b"source": b"manual",
-            b"hits": 0, b"ttl": None,
+            b"hits": 0, b"suspended": False, b"ttl": None,
         }  # fmt: skip
 
 

@@ -142,12 +142,49 @@ def test_near_hits_keep_to_the_filter(client: redis.Redis) -> None:
     assert all(int(hit[1:]) % 2 == 0 for hit in hits)
 
 
-def test_near_hits_need_a_metric_that_bounds_them(client: redis.Redis) -> None:
+@pytest.mark.parametrize("metric", ["COSINE", "IP", "L2"])
+def test_near_hits_go_with_every_metric(client: redis.Redis, metric: str) -> None:
+    fill(client, "METRIC", metric)
+    client.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "MINRECALL", 0.2)
+    search(client, ROWS[0].tobytes())
+    query = near(0, 0.001)
+    hits, info = search(client, query, "MINRECALL", 0.2, "CERTIFIED")
+    assert info[b"cache"] in (b"quantized", b"cluster")
+    proven = round(5 * info[b"certified_recall"])
+    assert proven >= 1
+    assert hits[:proven] == search(client, query, "TRUTH", "CACHE", "OFF")[0][:proven]
+
+
+def test_near_hits_of_inner_products_need_norms_that_are_bounded(client: redis.Redis) -> None:
     fill(client, "METRIC", "IP")
-    with pytest.raises(redis.ResponseError, match="METRIC IP"):
-        search(client, ROWS[0].tobytes(), "MINRECALL", 0.9)
-    with pytest.raises(redis.ResponseError, match="METRIC IP"):
-        client.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "MINRECALL", 0.9)
+    client.execute_command("VECTOR.ADD", "i", "long", "FP32", (100 * ROWS[0]).tobytes())
+    policy = ("VECTOR.CACHE", "POLICY", "i", "SET", "MINRECALL", 0.9)
+    with pytest.raises(redis.ResponseError, match="METRIC IP needs vectors whose norms are"):
+        client.execute_command(*policy)
+    client.execute_command("VECTOR.DEL", "i", "long")
+    assert client.execute_command(*policy) == b"OK"
+
+
+def test_statistics_tell_what_audits_saw(client: redis.Redis) -> None:
+    fill(client)
+    client.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "CANDIDATES", 10)
+    client.execute_command("VECTOR.ALIAS", "SET", "i", "other", "words")
+    search(client, ROWS[0].tobytes(), "QUERY", "words", "MINRECALL", 0.9)
+    search(client, near(0, 0.1), "QUERY", "other")
+    for _ in range(1000):
+        if stats(client)[b"audits_alias"]:
+            break
+    noise = np.random.default_rng(1).standard_normal((20, DIM)) * 0.4
+    for query in (ROWS[0] + noise).astype("<f4"):
+        search(client, query.tobytes(), "MINRECALL", 0.9)
+    counted = stats(client)
+    assert counted[b"audits_alias"] == 1
+    assert 0 <= counted[b"recall_alias_bound"] < counted[b"recall_alias"] <= 1
+    level = counted[b"near"][b"quantized"]
+    bins = level[b"strain"][b"4"]
+    assert sum(answers for _, answers, _, _ in bins) > 5
+    assert all(0 <= bound <= recall <= 1 for _, _, recall, bound in bins)
+    assert all(band[b"state"] == b"on" for band in level[b"minrecall"].values())
 
 
 def test_an_alias_answers_by_what_it_stands_for(client: redis.Redis) -> None:
@@ -168,7 +205,7 @@ def test_an_alias_works_with_any_metric(client: redis.Redis) -> None:
     search(client, ROWS[0].tobytes(), "QUERY", "words")
     info = search(client, near(0, 0.01), "QUERY", "other")[1]
     assert info[b"cache"] == b"alias"
-    assert info[b"certified_recall"] == 0
+    assert 0 <= info[b"certified_recall"] <= 1
 
 
 def test_a_vector_is_another_name_of_a_vector(client: redis.Redis) -> None:

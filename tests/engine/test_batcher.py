@@ -45,7 +45,7 @@ class Harness:
             deliver=self.deliver,
             threads=threads or parallel,
             parallel=parallel,
-            batch_max=batch_max,
+            room=lambda: batch_max,
         )
 
     def run(
@@ -329,3 +329,15 @@ def test_every_query_is_answered_once_whatever_comes_in(
         assert not harness.batcher.busy
 
     asyncio.run(check())
+
+
+async def test_the_room_of_a_batch_is_asked_for_when_it_goes_out() -> None:
+    harness = Harness(batch_max=8)
+    rooms = [3, 5, 2]
+    harness.batcher._room = lambda: rooms.pop(0)
+    harness.submit("a", *range(20))
+    await settle()
+    for number in range(2):
+        harness.end(number)
+        await settle()
+    assert harness.weights() == [3, 5, 2]

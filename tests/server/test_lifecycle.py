@@ -87,26 +87,35 @@ def test_until_it_has_loaded_a_server_says_so(tmp_path: Path) -> None:
         client.execute_command("VECTOR.MADD", "i", "FP32", vectors.tobytes(), "IDS", 6000, *ids)
     for path in data.glob("indexes/*/graph*"):
         path.unlink()
-    with pyrope_process(data, wait=False) as process:
-        loading: list[str] = []
-        while not loading:
-            try:
-                with process.client(retry=None) as client:
-                    client.execute_command("VECTOR.CARD", "i")
-                break
-            except redis.BusyLoadingError as error:
-                loading.append(str(error))
-                with process.client(retry=None) as client:
-                    assert client.info("persistence")["loading"] == 1
-                    with pytest.raises(redis.BusyLoadingError):
-                        client.ping()
-            except redis.ConnectionError:
-                assert process.process.poll() is None
-        assert loading
-        process.wait_until_ready()
-        with process.client() as client:
-            assert client.execute_command("VECTOR.CARD", "i") == 6000
-            assert client.info("persistence")["loading"] == 0
+    loading: list[str] = []
+    # Loading takes a tenth of a second, and may be over before anybody asks: then once more.
+    for _ in range(20):
+        with pyrope_process(data, wait=False) as process:
+            while not loading:
+                try:
+                    with process.client(retry=None) as client:
+                        client.execute_command("VECTOR.CARD", "i")
+                    break
+                except redis.BusyLoadingError as error:
+                    loading.append(str(error))
+                    with process.client(retry=None) as client:
+                        told = client.info("persistence")["loading"]
+                        try:
+                            client.ping()
+                        except redis.BusyLoadingError:
+                            assert told == 1
+                        else:
+                            # It has come to its end meanwhile.
+                            assert client.info("persistence")["loading"] == 0
+                except redis.ConnectionError:
+                    assert process.process.poll() is None
+            process.wait_until_ready()
+            with process.client() as client:
+                assert client.execute_command("VECTOR.CARD", "i") == 6000
+                assert client.info("persistence")["loading"] == 0
+        if loading:
+            break
+    assert loading
 
 
 @pytest.mark.parametrize("word", ["", "NOSAVE"])

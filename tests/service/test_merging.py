@@ -197,7 +197,8 @@ async def test_a_restart_brings_head_and_tail_back(start: Start, kind: IndexType
     assert len(index) == len(model)
     if kind is not IndexType.FLAT:
         assert index.active_type is kind
-        assert index.engine.tail_count == tail - 80
+        # The merger may have begun with the forty that were put since.
+        assert tail - 80 <= index.engine.tail_count <= tail - 40
     for name, row in list(model.items())[::50]:
         assert name in await search(index, row)
     assert await recall(index, model, rows_of(20, 1)) >= RECALL[kind]

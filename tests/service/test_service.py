@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 
@@ -231,3 +233,19 @@ async def test_a_drop_that_waits_for_its_index_holds_no_other_index_up(service: 
     assert not dropping.done()
     index.gate.leave_exclusive()
     assert await dropping
+
+
+def test_the_loop_scores_in_its_own_thread_alone() -> None:
+    """Threads of OpenMP cost more than the few rows of a repair, and spin beside the engine's."""
+    seen: list[int] = []
+
+    async def start_and_stop() -> None:
+        service = await started()
+        seen.append(faiss.omp_get_max_threads())
+        await service.stop()
+
+    # How many there are is known to each thread apart.
+    thread = threading.Thread(target=lambda: asyncio.run(start_and_stop()))
+    thread.start()
+    thread.join()
+    assert seen == [1]

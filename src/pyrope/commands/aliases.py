@@ -101,7 +101,7 @@ def set_(context: Context, args: list[bytes]) -> Pending:
     options = _SET_OPTIONS.parse(args, position, settings.limits)
     index = server.service.index(context.client.tenant, args[2])
     keys = key.resolve(index), canonical.resolve(index)
-    server.service.admit_write(sum(len(each.content) for each in keys))
+    server.service.admit_bytes(context.account, index, sum(len(each.content) for each in keys))
     index.check_queue()
     confidence = options.pop("confidence", 1.0)
     future = index.aliases.set(*keys, confidence=confidence, source=AliasSource.MANUAL, **options)
@@ -142,6 +142,7 @@ def _shown(context: Context, alias: Alias) -> dict[str, Any]:
         "confidence": canonical.confidence,
         "source": canonical.source.value,
         "hits": alias.hits,
+        "suspended": alias.is_suspended,
         "ttl": ttl,
     }
 
@@ -181,8 +182,9 @@ COMMANDS = (
                 GROUP, access=Access.READ, flags=_READ, categories=_READ_CATEGORIES,
                 has_index=True, arguments=(_INDEX, _ALIAS),
                 returns="map: alias, canonical, confidence, source (manual, rule or llm), hits, "
-                "ttl in seconds (null: it does not expire); a vector is the array [FP32, blob] | "
-                "null",
+                "suspended (1: audits found nothing alike, and it is not followed until it is set "
+                "again), ttl in seconds (null: it does not expire); a vector is the array "
+                "[FP32, blob] | null",
             ),
             "DEL": Command(
                 "VECTOR.ALIAS|DEL", -4, delete, "Removes an alias.",

@@ -7,11 +7,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from pyrope.cache.audited_recall import AuditedRecall
 from pyrope.commands import cache_policy
 from pyrope.commands.context import Context
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.errors import CommandError
 from pyrope.resp.values import OK
+from pyrope.service.near_audits import NearAudits
 from pyrope.service.prefetching import Prefetcher
 from pyrope.types import CacheLevel
 
@@ -31,15 +33,46 @@ def stats(context: Context, args: list[bytes]) -> dict[str, Any]:
         "misses": counted.misses,
         "hit_ratio": sum(counted.hits.values()) / total if total else 0.0,
         **{f"hits_{level.lower()}": counted.hits.get(level.lower(), 0) for level in CacheLevel},
-        "near_refused": cache.near.statistics.refused,
-        "audits": cache.near.statistics.audits,
-        "audits_skipped": cache.near.statistics.audits_skipped,
+        **_audited(cache.near.audits),
         **_prefetched(cache.prefetcher),
         "repairs": counted.repairs,
         "stale": counted.stale,
         "shared": cache.shared,
         "uncached": counted.uncached,
         **{f"evicted_{reason}": count for reason, count in sorted(cache.evicted.items())},
+    }
+
+
+def _audited(audits: NearAudits) -> dict[str, Any]:
+    """What is known of near hits, and of hits by aliases."""
+    counted, recall, aliases = audits.statistics, audits.recall, audits.aliases
+    return {
+        "near_refused": counted.refused,
+        "audits": counted.audits,
+        "audits_skipped": counted.audits_skipped,
+        "audits_alias": counted.alias_audits,
+        "recall_alias": aliases.recall,
+        "recall_alias_bound": aliases.lower_bound,
+        "near": {level: _level(recall, level) for level in recall.levels},
+    }
+
+
+def _level(recall: AuditedRecall, level: str) -> dict[str, Any]:
+    return {
+        "minrecall": {
+            f"{one.floor:g}": {
+                "state": "off" if one.is_off else "on",
+                "answers": one.answers,
+                "recall": one.recall,
+            }
+            for one in recall.promises(level)
+        },
+        "strain": {
+            str(k): [
+                [one.up_to, one.answers, one.recall, one.lower_bound] for one in bins if one.answers
+            ]
+            for k, bins in recall.statistics(level).items()
+        },
     }
 
 
@@ -57,12 +90,16 @@ def _prefetched(prefetcher: Prefetcher | None) -> dict[str, int | str]:
 
 def flush(context: Context, args: list[bytes]) -> Any:
     service, tenant = context.server.service, context.client.tenant
-    if len(args) > 2:
-        service.index(tenant, args[2]).cache.flush()
-    else:
-        for index in service.indexes_of(tenant):
-            index.cache.flush()
-    return OK
+    named = [service.index(tenant, args[2])] if len(args) > 2 else None
+    target = "*" if named is None else named[0].spec.name
+
+    async def flushed() -> Any:
+        async with service.tenancy.audit.act(context.actor, "cache.flush", tenant, target):
+            for index in service.indexes_of(tenant) if named is None else named:
+                index.cache.flush()
+        return OK
+
+    return flushed()
 
 
 def invalidate(context: Context, args: list[bytes]) -> Coroutine[Any, Any, int] | int:
@@ -84,7 +121,9 @@ def policy(context: Context, args: list[bytes]) -> dict[str, Any] | Coroutine[An
     fields = cache_policy.changed_fields(args[4:], context.server.settings.limits)
 
     async def altered() -> Any:
-        await service.alter_index(tenant, args[2], change_policy=partial(replace, **fields))
+        await service.alter_index(
+            tenant, args[2], change_policy=partial(replace, **fields), actor=context.actor
+        )
         return OK
 
     return altered()
@@ -104,7 +143,7 @@ COMMANDS = (
             "STATS": Command(
                 "VECTOR.CACHE|STATS", 3, stats, "Shows what the caches of an index did and hold.",
                 GROUP, access=Access.READ, flags=_READONLY, categories=_READ,
-                arguments=(_INDEX,), complexity="O(1)", returns="map",
+                has_index=True, arguments=(_INDEX,), complexity="O(1)", returns="map",
             ),
             "FLUSH": Command(
                 "VECTOR.CACHE|FLUSH", -2, flush,
@@ -117,14 +156,14 @@ COMMANDS = (
                 "VECTOR.CACHE|INVALIDATE", 5, invalidate,
                 "Forgets the cached answers that hold an id.",
                 GROUP, access=Access.WRITE, flags=_CHANGES, categories=_WRITE,
-                arguments=(_INDEX, Argument("id", "string", "ID")),
+                has_index=True, arguments=(_INDEX, Argument("id", "string", "ID")),
                 complexity="O(N) in cached answers", returns="number of answers forgotten",
             ),
             "POLICY": Command(
                 "VECTOR.CACHE|POLICY", -3, policy,
                 "Shows or changes what the caches of an index may do.",
                 GROUP, access=Access.WRITE, flags=_CHANGES, categories=_WRITE,
-                arguments=(
+                has_index=True, arguments=(
                     _INDEX,
                     Argument(
                         "what", "oneof", optional=True,

@@ -12,6 +12,7 @@ from pyrope.commands.spec import Access, Argument, Command
 from pyrope.commands.vector_argument import QUERY_ARGUMENT, check_rows, parse_vector
 from pyrope.errors import CommandError, DimensionError
 from pyrope.resp.values import OK
+from pyrope.service.audit import Actor
 from pyrope.service.index import OpenIndex
 
 GROUP = "vector"
@@ -61,7 +62,8 @@ def ttl(context: Context, args: list[bytes]) -> list[Any]:
 def set_(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
     if args[3].upper() != b"FP32":
         raise CommandError("invalid vector specification: FP32 is expected")
-    dim = _index(context, args).spec.dim
+    index = _index(context, args)
+    dim = index.spec.dim
     blob = args[4]
     limit = context.server.settings.clusters.max_centroids
     # Before a large one is looked at.
@@ -70,20 +72,25 @@ def set_(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
             f"{len(blob)} bytes: at most {limit} centroids of dimension {dim} are allowed, which "
             f"are {4 * dim * limit}"
         )
-    context.server.service.admit_write(len(blob))
-    return _set(context, args, dim)
+    context.server.service.admit_bytes(context.account, index, len(blob))
+    # Not who the client is when it runs: a key may be taken away meanwhile.
+    return _set(context, context.actor, context.client.tenant, args, dim)
 
 
-async def _set(context: Context, args: list[bytes], dim: int) -> Any:
+async def _set(context: Context, actor: Actor, tenant: str, args: list[bytes], dim: int) -> Any:
     blob = args[4]
     if len(blob) <= _CHECKED_AT_ONCE_BYTES:
         check_rows(blob, dim)
     else:
         await context.server.service.run(check_rows, blob, dim)
-    index = _index(context, args)
+    index = context.server.service.index(tenant, args[2])
     if index.spec.dim != dim:
         raise DimensionError(f"Vector dimension mismatch - index has {index.spec.dim} now")
-    await index.clusters.push(np.frombuffer(blob, "<f4").reshape(-1, dim))
+    rows = np.frombuffer(blob, "<f4").reshape(-1, dim)
+    async with context.server.service.tenancy.audit.act(
+        actor, "clusters.set", index.spec.tenant, index.spec.name, None, {"n": len(rows)}
+    ):
+        await index.clusters.push(rows)
     return OK
 
 

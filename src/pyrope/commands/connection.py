@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import re
 from collections.abc import Callable
 from typing import Any
@@ -12,14 +11,16 @@ from pyrope import __version__
 from pyrope.commands.context import REPLY_OFF, REPLY_SKIP_NEXT, Client, Context
 from pyrope.commands.options import parse_float, parse_integer, quoted
 from pyrope.commands.spec import Access, Argument, Command
-from pyrope.errors import CommandError, NoAuthError, NoProtoError, WrongPassError
+from pyrope.errors import CommandError, NoAuthError, NoProtoError
 from pyrope.resp.values import OK, PONG, Raw, SimpleString, Verbatim
+from pyrope.service.audit import Actor
 
 GROUP = "connection"
-ADMINISTRATORS = frozenset({"default", "admin"})
 # Redis: printable ASCII without the space, so that CLIENT LIST stays parseable.
 _PRINTABLE = re.compile(rb"[!-~]*")
 _NAME_BYTES_MAX = 256
+# Connections that the audit trail names one by one.
+_NAMED = 100
 _LIBRARY_FIELDS = {b"LIB-NAME": "library_name", b"LIB-VER": "library_version"}
 
 
@@ -42,8 +43,8 @@ def reset(context: Context, args: list[bytes]) -> Any:
     client = context.client
     client.protocol = 2
     client.name = b""
-    client.user = client.tenant = "default"
-    client.authenticated = context.server.settings.admin_password is None
+    registry = context.server.service.tenancy.registry
+    client.bind(registry.anonymous(), registry)
     client.quiet = 0
     client.no_evict = client.no_touch = False
     return SimpleString("RESET")
@@ -60,29 +61,23 @@ def select(context: Context, args: list[bytes]) -> Any:
 
 def _authenticate(context: Context, user: bytes, password: bytes) -> None:
     """Bind the client to a user, or raise WrongPassError and leave it as it was."""
-    secret = context.server.settings.admin_password
-    known = quoted(user) in ADMINISTRATORS
-    if secret is None:
-        # As in Redis, the default user has no password and lets any pass.
-        right = known
-    else:
-        right = hmac.compare_digest(secret.get_secret_value().encode(), password) and known
-    if not right:
-        raise WrongPassError("invalid username-password pair or user is disabled.")
-    context.client.user = user.decode()
-    context.client.authenticated = True
+    client = context.client
+    registry = context.server.service.tenancy.registry
+    client.bind(registry.authenticate(user, password, client.address), registry)
 
 
 def auth(context: Context, args: list[bytes]) -> Any:
     if len(args) > 3:
         raise CommandError("syntax error")
     if len(args) == 2:
-        if context.server.settings.admin_password is None:
+        if context.server.service.tenancy.registry.is_open:
             raise CommandError(
                 "AUTH <password> called without any password configured for the default user. "
                 "Are you sure your configuration is correct?"
             )
-        _authenticate(context, b"default", args[1])
+        # The administrator, whatever the tenant called default has for a key.
+        has_default = context.server.service.tenancy.registry.get("default") is not None
+        _authenticate(context, b"admin" if has_default else b"default", args[1])
     else:
         _authenticate(context, args[1], args[2])
     return OK
@@ -248,8 +243,7 @@ def client_kill(context: Context, args: list[bytes]) -> Any:
         address = quoted(args[2])
         for client in _visible(context):
             if client.address == address:
-                _kill(context, client)
-                return OK
+                return _killed(context, context.actor, [client], OK)
         raise CommandError("No such client")
     tests: list[Callable[[Client], bool]] = []
     skip_me = True
@@ -260,14 +254,22 @@ def client_kill(context: Context, args: list[bytes]) -> Any:
             skip_me = _either(value, b"yes", b"no")
         else:
             tests.append(_kill_filter(context, word.upper(), value))
-    killed = 0
-    for client in _visible(context):
-        if skip_me and client is context.client:
-            continue
-        if all(test(client) for test in tests):
+    found = [
+        client
+        for client in _visible(context)
+        if not (skip_me and client is context.client) and all(test(client) for test in tests)
+    ]
+    return _killed(context, context.actor, found, len(found))
+
+
+async def _killed(context: Context, actor: Actor, clients: list[Client], reply: Any) -> Any:
+    names = {str(client.id): f"{client.user} {client.address}" for client in clients[:_NAMED]}
+    async with context.server.service.tenancy.audit.act(
+        actor, "client.kill", "", f"{len(clients)} connections", names
+    ):
+        for client in clients:
             _kill(context, client)
-            killed += 1
-    return killed
+    return reply
 
 
 def _kill_filter(context: Context, word: bytes, value: bytes) -> Callable[[Client], bool]:
@@ -283,7 +285,7 @@ def _kill_filter(context: Context, word: bytes, value: bytes) -> Callable[[Clien
             return lambda client: client.local_address == local
         case b"USER":
             user = quoted(value)
-            if user not in ADMINISTRATORS:
+            if not context.server.service.tenancy.registry.has_login(value):
                 raise CommandError(f"No such user '{user}'")
             return lambda client: client.user == user
         case b"TYPE":
@@ -374,6 +376,7 @@ def _client_command(
         handler,
         summary,
         GROUP,
+        access=Access.EXCLUSIVE if admin else Access.NONE,
         flags=_ADMIN if admin else _OPEN,
         categories=_ADMIN_CATEGORIES if admin else frozenset({"slow", "connection"}),
         arguments=arguments,
@@ -506,6 +509,7 @@ COMMANDS = (
         reset,
         "Puts the connection back into its first state.",
         GROUP,
+        access=Access.EXCLUSIVE,
         flags=_ALWAYS,
         categories=_CONNECTION,
         returns="RESET",
@@ -527,6 +531,8 @@ COMMANDS = (
         auth,
         "Authenticates the connection.",
         GROUP,
+        # What was sent before is still somebody else's.
+        access=Access.EXCLUSIVE,
         flags=_ALWAYS | {"skip_slowlog"},
         categories=_CONNECTION,
         arguments=(Argument("username", optional=True), Argument("password")),
@@ -538,6 +544,7 @@ COMMANDS = (
         hello,
         "Chooses the protocol version, authenticates and names.",
         GROUP,
+        access=Access.EXCLUSIVE,
         flags=_ALWAYS | {"skip_slowlog"},
         categories=_CONNECTION,
         arguments=(

@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pyrope.clock import Clock
 from pyrope.commands.latency import LatencyMonitor
+from pyrope.commands.ranks import ADMINISTRATOR, OPERATOR, READER
 from pyrope.commands.slowlog import SlowLog
 from pyrope.config import Settings
 from pyrope.metrics import ServerCounters
+from pyrope.service.audit import Actor
 from pyrope.service.promise import Promise
 from pyrope.service.service import Service
+from pyrope.tenants.enforcer import Account
+from pyrope.tenants.identity import Identity
+from pyrope.tenants.names import DEFAULT_TENANT
+from pyrope.tenants.registry import TenantRegistry
+from pyrope.tenants.tenant import Role
 
 if TYPE_CHECKING:
     from pyrope.commands.spec import Command
 
 
 REPLY_OFF, REPLY_SKIP, REPLY_SKIP_NEXT = 1, 2, 4
+
+RANKS = {Role.READER: READER, Role.OPERATOR: OPERATOR, Role.ADMIN: OPERATOR}
+"""By role. What takes an admin of a tenant depends on which tenant, so its command decides."""
 
 
 class Link(Protocol):
@@ -62,8 +72,12 @@ class Client:
     Attributes:
         address, local_address: ``host:port``, or the socket's path.
         is_local: it comes from this host.
-        user: who it has authenticated as.
+        identity: who it is; None before it has signed in.
+        user: by which name it has signed in.
         tenant: whose indexes it sees.
+        authenticated: whether it is anybody.
+        rank: what it may do; see `Command.rank`.
+        revision: of the registry of tenants, up to which all this is known to be true.
         quiet: what CLIENT REPLY has asked for: any of `REPLY_OFF`, `REPLY_SKIP` (this reply is not
             sent) and `REPLY_SKIP_NEXT`.
     """
@@ -82,11 +96,27 @@ class Client:
     library_version: bytes = b""
     user: str = "default"
     tenant: str = "default"
+    identity: Identity | None = None
     authenticated: bool = False
+    rank: int = 0
+    revision: int = -1
     quiet: int = 0
     no_evict: bool = False
     no_touch: bool = False
     last_command: str = "NULL"
+
+    def bind(self, identity: Identity | None, registry: TenantRegistry) -> None:
+        """Be somebody; None: nobody, who may only sign in."""
+        self.identity = identity
+        self.authenticated = identity is not None
+        if identity is None:
+            self.user = self.tenant = DEFAULT_TENANT
+            self.rank, self.revision = 0, -1
+            return
+        self.user, self.tenant = identity.name, identity.tenant
+        self.rank = ADMINISTRATOR if identity.administrator else RANKS[identity.role]
+        # Who has a key that expires is looked at each time.
+        self.revision = registry.revision if identity.valid_until is None else -1
 
 
 @dataclass(slots=True)
@@ -115,10 +145,22 @@ class Server:
 
 @dataclass(slots=True)
 class Context:
-    """A handler's first argument."""
+    """A handler's first argument.
+
+    Attributes:
+        account: that pays for the command at hand, if it is one that is paid for.
+        strain: on what it may take; see `pyrope.tenants.pressure`.
+    """
 
     client: Client
     server: Server
+    account: Account | None = None
+    strain: float = 0.0
+
+    @property
+    def actor(self) -> Actor:
+        """Who the client is, for the audit trail."""
+        return Actor(self.client.user, self.client.address)
 
 
 @dataclass(slots=True)

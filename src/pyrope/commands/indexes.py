@@ -67,7 +67,9 @@ def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
     tenant = context.client.tenant
 
     async def created() -> Any:
-        await context.server.service.create_index(tenant, definition, if_new=if_new)
+        await context.server.service.create_index(
+            tenant, definition, if_new=if_new, actor=context.actor
+        )
         return OK
 
     return created()
@@ -82,14 +84,16 @@ def alter(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
     change = partial(replace, **policy) if policy else None
 
     async def altered() -> Any:
-        await context.server.service.alter_index(tenant, args[1], **options, change_policy=change)
+        await context.server.service.alter_index(
+            tenant, args[1], **options, change_policy=change, actor=context.actor
+        )
         return OK
 
     return altered()
 
 
-async def drop(context: Context, args: list[bytes]) -> bool:
-    return await context.server.service.drop_index(context.client.tenant, args[1])
+def drop(context: Context, args: list[bytes]) -> Coroutine[Any, Any, bool]:
+    return context.server.service.drop_index(context.client.tenant, args[1], actor=context.actor)
 
 
 def list_(context: Context, args: list[bytes]) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from pyrope import __version__
 from pyrope.commands.context import Server
 from pyrope.commands.spec import Command
+from pyrope.service.index import OpenIndex
 
 Section = Mapping[str, Any]
 
@@ -138,8 +139,8 @@ def _stats(server: Server) -> Section:
     }
 
 
-def _keyspace(server: Server) -> Section:
-    indexes = server.service.indexes()
+def _keyspace(server: Server, tenant: str | None) -> Section:
+    indexes = _visible(server, tenant)
     if not indexes:
         return {}
     vectors = sum(len(index) for index in indexes)
@@ -147,22 +148,38 @@ def _keyspace(server: Server) -> Section:
     return {"db0": f"keys={len(indexes)},vectors={vectors},expires={expires}"}
 
 
-def _indexes(server: Server) -> Section:
+def _visible(server: Server, tenant: str | None) -> list[OpenIndex]:
+    """The indexes of a tenant; None: all there are."""
+    service = server.service
+    return service.indexes() if tenant is None else service.indexes_of(tenant)
+
+
+def _indexes(server: Server, tenant: str | None) -> Section:
     return {
         f"index{number}": (
             f"name={index.spec.name},tenant={index.spec.tenant},type={index.spec.type.value},"
             f"metric={index.spec.metric.value},dim={index.spec.dim},vectors={len(index)},"
             f"memory={index.memory_bytes}"
         )
-        for number, index in enumerate(server.service.indexes())
+        for number, index in enumerate(_visible(server, tenant))
     }
 
 
-def _tenants(server: Server) -> Section:
+def _tenants(server: Server, tenant: str | None) -> Section:
     counts: dict[str, int] = {}
-    for index in server.service.indexes():
+    for index in _visible(server, tenant):
         counts[index.spec.tenant] = counts.get(index.spec.tenant, 0) + 1
-    return {f"tenant_{tenant}": f"indexes={count}" for tenant, count in sorted(counts.items())}
+    shown: dict[str, Any] = {f"tenant_{name}": f"indexes={n}" for name, n in sorted(counts.items())}
+    if tenant is None:
+        statistics = server.service.tenancy.registry.statistics()
+        shown = {
+            "configured": statistics.tenants_current,
+            "logins": statistics.logins_total,
+            "login_failures": statistics.failures_total,
+            "logins_locked_out": statistics.locked_out_total,
+            **shown,
+        }
+    return shown
 
 
 def _all_commands(server: Server) -> Iterator[Command]:
@@ -201,25 +218,39 @@ def _latencystats(server: Server) -> Section:
     }
 
 
-_SECTIONS: Mapping[str, Callable[[Server], Section]] = {
+_OWN: Mapping[str, Callable[[Server, str | None], Section]] = {
+    "keyspace": _keyspace,
+    "indexes": _indexes,
+    "tenants": _tenants,
+}
+"""Sections in which a tenant sees itself only."""
+
+_SECTIONS: Mapping[str, Callable[[Server], Section] | None] = {
     "server": _server,
     "clients": _clients,
     "memory": _memory,
     "persistence": _persistence,
     "stats": _stats,
-    "keyspace": _keyspace,
-    "indexes": _indexes,
-    "tenants": _tenants,
+    **dict.fromkeys(_OWN),
     "errorstats": _errorstats,
     "commandstats": _commandstats,
     "latencystats": _latencystats,
 }
+_OF_EVERYBODY = frozenset(
+    {"clients", "memory", "persistence", "stats", "errorstats", "commandstats", "latencystats"}
+)
+"""Sections that add up what all tenants do: for the administrator, as who knows its own part of
+such a sum knows that of the others."""
+
 _ONLY_WHEN_ASKED = frozenset({"commandstats", "latencystats"})
 SECTION_NAMES = tuple(_SECTIONS)
 
 
-def render_info(server: Server, wanted: list[str]) -> str:
+def render_info(server: Server, wanted: list[str], tenant: str | None = None) -> str:
     """The sections named, in their order; without names all but the long ones.
+
+    Args:
+        tenant: who asks, and sees nothing of any other; None: the administrator, who sees all.
 
     ``all`` and ``everything`` name all of them, ``default`` those of an INFO without arguments.
     Names that are no section are passed over, as Redis does.
@@ -231,7 +262,8 @@ def render_info(server: Server, wanted: list[str]) -> str:
         names |= set(_SECTIONS)
     parts = []
     for name, section in _SECTIONS.items():
-        if name in names:
-            lines = "".join(f"{key}:{value}\r\n" for key, value in section(server).items())
+        if name in names and not (tenant is not None and name in _OF_EVERYBODY):
+            found = _OWN[name](server, tenant) if section is None else section(server)
+            lines = "".join(f"{key}:{value}\r\n" for key, value in found.items())
             parts.append(f"# {name.capitalize()}\r\n{lines}")
     return "\r\n".join(parts)

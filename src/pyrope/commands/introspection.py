@@ -11,6 +11,7 @@ from pyrope.commands.options import quoted
 from pyrope.commands.spec import Argument, Command
 from pyrope.errors import CommandError
 from pyrope.resp.values import SetReply, SimpleString
+from pyrope.tenants.tenant import TENANT_KEY_ROLE, Role
 
 # Redis' categories that a command of Pyrope can be in.
 CATEGORIES = (
@@ -193,10 +194,22 @@ def acl_cat(context: Context, args: list[bytes]) -> list[str]:
 def acl_list(context: Context, args: list[bytes]) -> list[str]:
     # The password is neither shown nor hashed: it is in the settings, not in an ACL file.
     secret = context.server.settings.admin_password is not None
-    return [
+    rules = [
         f"user {user} on {'#<password>' if secret else 'nopass'} ~* &* +@all"
         for user in ("default", "admin")
     ]
+    registry = context.server.service.tenancy.registry
+    for name in registry.names():
+        tenant = registry.get(name)
+        if tenant is not None:
+            rules.append(_rule(name, TENANT_KEY_ROLE))
+            rules += [_rule(f"{name}.{user.name}", user.role) for user in tenant.users.values()]
+    return rules
+
+
+def _rule(login: str, role: Role) -> str:
+    rights = "+@read" if role is Role.READER else "+@read +@write"
+    return f"user {login} on #<key> ~* resetchannels -@all {rights}"
 
 
 _OPEN = frozenset({"loading", "stale"})

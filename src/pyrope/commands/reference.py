@@ -10,6 +10,7 @@ from pyrope.commands.spec import Argument, Command
 from pyrope.commands.table import build_table
 
 _GROUPS = {
+    "tenant": "Tenants",
     "vector": "Indexes, vectors and search",
     "connection": "Connection",
     "server": "Server",

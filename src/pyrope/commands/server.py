@@ -8,6 +8,7 @@ from pyrope.commands.context import Context
 from pyrope.commands.globs import matches
 from pyrope.commands.info import render_info
 from pyrope.commands.options import parse_integer, quoted
+from pyrope.commands.ranks import ADMINISTRATOR
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.config import config_names, config_set
 from pyrope.errors import CommandError
@@ -20,7 +21,10 @@ _PATTERNS_MAX = 128
 
 def info(context: Context, args: list[bytes]) -> Verbatim:
     wanted = [quoted(arg).lower() for arg in args[1:]]
-    return Verbatim(render_info(context.server, wanted))
+    client = context.client
+    return Verbatim(
+        render_info(context.server, wanted, None if client.rank >= ADMINISTRATOR else client.tenant)
+    )
 
 
 def time(context: Context, args: list[bytes]) -> list[str]:
@@ -58,8 +62,11 @@ def flush(context: Context, args: list[bytes]) -> Any:
     if len(args) > 2 or (len(args) == 2 and args[1].upper() not in (b"ASYNC", b"SYNC")):
         raise CommandError("syntax error")
 
+    # Not whose the connection is when it runs: a key may be taken away meanwhile.
+    tenant, actor = context.client.tenant, context.actor
+
     async def flushed() -> Any:
-        await context.server.service.drop_all(context.client.tenant)
+        await context.server.service.drop_all(tenant, actor)
         return OK
 
     return flushed()
@@ -69,10 +76,19 @@ def shutdown(context: Context, args: list[bytes]) -> Any:
     words = {arg.upper() for arg in args[1:]}
     if words - {b"NOSAVE", b"SAVE", b"NOW", b"FORCE"} or {b"SAVE", b"NOSAVE"} <= words:
         raise CommandError("syntax error")
-    context.client.link.close_after_reply()
-    context.server.request_shutdown(save=b"NOSAVE" not in words)
-    # As in Redis, a shutdown that succeeds is answered by the closing of the connection.
-    return Raw(b"")
+    save = b"NOSAVE" not in words
+
+    async def shut() -> Raw:
+        service = context.server.service
+        async with service.tenancy.audit.act(
+            context.actor, "server.shutdown", "", "server", None, {"save": save}
+        ):
+            context.client.link.close_after_reply()
+            context.server.request_shutdown(save=save)
+        # As in Redis, a shutdown that succeeds is answered by the closing of the connection.
+        return Raw(b"")
+
+    return shut()
 
 
 # -- CONFIG --------------------------------------------------------------------------------------
@@ -100,8 +116,22 @@ def config_set_(context: Context, args: list[bytes]) -> Any:
                 f"CONFIG SET failed (possibly related to argument '{name}') - duplicate parameter"
             )
         values[name] = quoted(raw_value)
-    config_set(context.server.settings, values)
-    return OK
+    settings = context.server.settings
+    former = config_names(settings)
+
+    async def changed() -> Any:
+        async with context.server.service.tenancy.audit.act(
+            context.actor,
+            "config.set",
+            "",
+            "settings",
+            {name: former.get(name) for name in values},
+            values,
+        ):
+            config_set(settings, values)
+        return OK
+
+    return changed()
 
 
 def config_resetstat(context: Context, args: list[bytes]) -> Any:
@@ -316,6 +346,7 @@ COMMANDS = (
         "Drains and stops the server. Writes that were acknowledged are on disk in any case; "
         "NOSAVE leaves out the saving of graphs.",
         GROUP,
+        access=Access.EXCLUSIVE,
         flags=_ADMIN_FLAGS,
         categories=_ADMIN,
         arguments=(
@@ -358,6 +389,7 @@ COMMANDS = (
                 config_set_,
                 "Changes settings: all of them or none.",
                 GROUP,
+                access=Access.EXCLUSIVE,
                 flags=_ADMIN_FLAGS | {"skip_slowlog"},
                 categories=_ADMIN,
                 arguments=(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from pyrope.commands.ranks import ADMINISTRATOR, OPERATOR, READER
 from pyrope.metrics import CommandStats
 
 if TYPE_CHECKING:
@@ -81,6 +82,13 @@ class Command:
     returns: str = ""
     subcommands: Mapping[str, Command] = field(default_factory=dict)
     stats: CommandStats = field(default_factory=CommandStats, compare=False)
+
+    @property
+    def rank(self) -> int:
+        """The least rank that may use it; see `pyrope.commands.ranks`."""
+        if "admin" in self.flags:
+            return ADMINISTRATOR
+        return OPERATOR if "write" in self.flags else READER
 
     def accepts(self, count: int) -> bool:
         """Whether `count` arguments, names included, satisfy the arity."""

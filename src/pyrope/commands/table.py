@@ -15,6 +15,7 @@ from pyrope.commands import (
     introspection,
     search,
     server,
+    tenants,
     vectors,
 )
 from pyrope.commands.context import Context
@@ -22,7 +23,18 @@ from pyrope.commands.spec import Command
 from pyrope.metrics import CommandStats
 from pyrope.resp.values import SimpleString
 
-_FAMILIES = (connection, introspection, server, indexes, vectors, search, cache, aliases, clusters)
+_FAMILIES = (
+    connection,
+    introspection,
+    server,
+    indexes,
+    vectors,
+    search,
+    cache,
+    aliases,
+    clusters,
+    tenants,
+)
 
 
 def _help(parent: Command) -> Command:

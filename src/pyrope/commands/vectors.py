@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from pyrope.commands.vector_argument import (
 from pyrope.config import LimitSettings
 from pyrope.engine.attributes import parse_attributes
 from pyrope.errors import CommandError, DimensionError
+from pyrope.service.index import OpenIndex
 from pyrope.service.writes import (
     NO_ATTRIBUTES,
     Attributes,
@@ -27,6 +29,7 @@ from pyrope.service.writes import (
     RemoveVectors,
     ReplaceAttributes,
 )
+from pyrope.tenants.enforcer import Account
 
 GROUP = "vector"
 # Ten years: what lives longer does not need to expire.
@@ -81,7 +84,6 @@ def add(context: Context, args: list[bytes]) -> Pending:
     options = _ADD_OPTIONS.parse(args, position, limits)
     index = server.service.index(context.client.tenant, args[1])
     blob = vector.resolve(index)
-    server.service.admit_write(len(blob))
     attributes = options.get("attributes")
     expiry = options.get("expiry")
     write = PutVectors(
@@ -92,8 +94,19 @@ def add(context: Context, args: list[bytes]) -> Pending:
         condition=options.get("condition", Condition.ALWAYS),
         future=asyncio.get_running_loop().create_future(),
     )
+    account = context.account
+    server.service.admit_vectors(account, index, write, len(blob))
     index.write(write)
-    return Pending(write.future, _as_yes_no)
+    return Pending(write.future, partial(_added, account, index))
+
+
+def _added(
+    account: Account | None, index: OpenIndex, outcome: int | None, protocol: int
+) -> bool | None:
+    # What NX or XX has kept from being written is not charged for.
+    if account is not None and outcome is not None:
+        account.charge(index.costs.add(1))
+    return _as_yes_no(outcome, protocol)
 
 
 # -- MADD ----------------------------------------------------------------------------------------
@@ -153,11 +166,14 @@ def madd(context: Context, args: list[bytes]) -> Coroutine[Any, Any, int | None]
             f"{len(blob)} bytes are not {len(ids)} vectors of float32: their length must be a "
             f"multiple of {4 * len(ids)}"
         )
-    return _madd(context, args[1], blob, ids, raw_attributes)
+    tenant = context.client.tenant
+    return _madd(context, context.account, tenant, args[1], blob, ids, raw_attributes)
 
 
 async def _madd(
     context: Context,
+    account: Account | None,
+    tenant: str,
     name: bytes,
     blob: bytes,
     ids: list[bytes],
@@ -174,12 +190,11 @@ async def _madd(
     else:
         await service.run(check_rows, blob, dim)
         attributes = await service.run(_check_many, ids, raw_attributes, limits)
-    index = service.index(context.client.tenant, name)
+    index = service.index(tenant, name)
     if dim != index.spec.dim:
         raise DimensionError(
             f"Vector dimension mismatch - got {dim} but index has {index.spec.dim}"
         )
-    service.admit_write(len(blob))
     vectors = np.frombuffer(blob, dtype="<f4").reshape(len(ids), dim)
     if len(set(ids)) != len(ids):
         # An id that is given twice has the vector that was given last.
@@ -196,8 +211,12 @@ async def _madd(
         condition=Condition.ALWAYS,
         future=asyncio.get_running_loop().create_future(),
     )
+    service.admit_vectors(account, index, write, vectors.nbytes)
     index.write(write)
-    return await write.future
+    added = await write.future
+    if account is not None:
+        account.charge(index.costs.add(len(ids)))
+    return added
 
 
 # -- the others ----------------------------------------------------------------------------------
@@ -241,7 +260,13 @@ def delete(context: Context, args: list[bytes]) -> Pending:
     index = context.server.service.index(context.client.tenant, args[1])
     write = RemoveVectors(args[2:], asyncio.get_running_loop().create_future())
     index.write(write)
-    return Pending(write.future, _as_is)
+    return Pending(write.future, partial(_removed, context.account, index))
+
+
+def _removed(account: Account | None, index: OpenIndex, outcome: int, _protocol: int) -> int:
+    if account is not None:
+        account.charge(index.costs.change(outcome))
+    return outcome
 
 
 def exists(context: Context, args: list[bytes]) -> bool:
@@ -275,10 +300,19 @@ def scan(context: Context, args: list[bytes]) -> list[Any]:
 def setattr_(context: Context, args: list[bytes]) -> Pending:
     attributes = _to_attributes(args[3], context.server.settings.limits)
     index = context.server.service.index(context.client.tenant, args[1])
-    context.server.service.admit_write(len(args[3]))
     future = asyncio.get_running_loop().create_future()
+    account = context.account
+    context.server.service.admit_bytes(account, index, len(args[3]))
     index.write(ReplaceAttributes((args[2],), attributes, future))
-    return Pending(future, _as_yes_no)
+    return Pending(future, partial(_changed, account, index))
+
+
+def _changed(
+    account: Account | None, index: OpenIndex, outcome: int | None, protocol: int
+) -> bool | None:
+    if account is not None and outcome:
+        account.charge(index.costs.change(1))
+    return _as_yes_no(outcome, protocol)
 
 
 def getattr_(context: Context, args: list[bytes]) -> bytes | None:

@@ -430,6 +430,70 @@ class AliasSettings(_Group):
     )
 
 
+class TenantSettings(_Group):
+    """Tenants: their keys, and how what they use is written down."""
+
+    key_overlap_s: float = setting(
+        86_400,
+        "For so long a key that was rotated may still be used, where ROTATE does not say.",
+        unit="s",
+        runtime=True,
+        ge=0,
+        le=31_536_000,
+    )
+    usage_flush_s: float = setting(
+        1.0,
+        "How often what tenants have used is written down: the most that a crash loses.",
+        unit="s",
+        ge=0.1,
+        le=60,
+    )
+    usage_months: int = setting(
+        36, "Months whose usage is kept beside the present one.", unit="months", ge=1, le=1200
+    )
+    billing_interval_s: float = setting(
+        300,
+        "How often totals go into the billing log, for tenants that have used anything since.",
+        unit="s",
+        ge=1,
+        le=86_400,
+    )
+    log_file_bytes: Size = setting(
+        64 * MIB,
+        "A file of the audit trail or of the billing log that would grow larger is left as it is, "
+        "and another one begun.",
+        unit="bytes",
+        ge=64 * KIB,
+        le=GIB,
+    )
+
+
+class GuardrailSettings(_Group):
+    """A latency target, and what is done to reach it: tenants of low priority give way first."""
+
+    target_p99_ms: float = setting(
+        0,
+        "99th percentile of the latency of searches that is to be kept; 0: none.",
+        unit="ms",
+        runtime=True,
+        ge=0,
+        le=60_000,
+    )
+    window_s: float = setting(
+        5, "Latency is that of searches in so long.", unit="s", ge=0.1, le=600
+    )
+    recovery_s: float = setting(
+        10,
+        "Calm for so long, before each step back.",
+        unit="s",
+        ge=0.1,
+        le=3600,
+    )
+    least_effort: float = setting(
+        0.25, "Share of its effort that a search keeps before others are taken.", ge=0.01, le=1
+    )
+
+
 class SlowlogSettings(_Group):
     """The log of slow commands that SLOWLOG GET reads."""
 
@@ -552,6 +616,8 @@ class Settings(BaseSettings):
     clusters: ClusterSettings = Field(default_factory=ClusterSettings, frozen=True)
     storage: StorageSettings = Field(default_factory=StorageSettings, frozen=True)
     aliases: AliasSettings = Field(default_factory=AliasSettings, frozen=True)
+    tenants: TenantSettings = Field(default_factory=TenantSettings, frozen=True)
+    guardrail: GuardrailSettings = Field(default_factory=GuardrailSettings, frozen=True)
     slowlog: SlowlogSettings = Field(default_factory=SlowlogSettings, frozen=True)
     log: LogSettings = Field(default_factory=LogSettings, frozen=True)
 

@@ -81,7 +81,7 @@ class Batcher(Generic[R, A]):
             writers out: what it reads of the index is what the search saw.
         threads: batches that run at the same time, at least 1.
         parallel: batches that may be handed out at the same time, at least `threads`.
-        batch_max: queries in one batch at the most.
+        room: how many queries a batch may hold now, at least 1; asked whenever some are to go out.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Batcher(Generic[R, A]):
         deliver: Callable[[Piece[R], A], None],
         threads: int,
         parallel: int,
-        batch_max: int,
+        room: Callable[[], int],
     ) -> None:
         self.gate = Gate(self._dispatch)
         self._run = run
@@ -100,7 +100,7 @@ class Batcher(Generic[R, A]):
         self._deliver = deliver
         self._threads = threads
         self._parallel = parallel
-        self._batch_max = batch_max
+        self._room = room
         self._queues: OrderedDict[Hashable, deque[R]] = OrderedDict()
         # Queries of the first request of a queue that are on their way; others are not there.
         self._begun: dict[R, int] = {}
@@ -157,7 +157,9 @@ class Batcher(Generic[R, A]):
 
     def _dispatch(self) -> None:
         free = min(self._parallel - self._running, self._threads)
-        size = min(-(-self._queued // free), self._batch_max) if free else 0
+        if not self._queued or not free or not self.gate.is_open:
+            return
+        size = min(-(-self._queued // free), self._room())
         while self._queued and self._running < self._parallel and self.gate.is_open:
             batch = self._take(size)
             if not batch:

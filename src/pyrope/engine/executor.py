@@ -12,7 +12,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from pyrope.engine.fair_queue import Job
 
 T = TypeVar("T")
 P = TypeVar("P")
@@ -20,7 +22,18 @@ P = TypeVar("P")
 Done = Callable[[Any, BaseException | None], None]
 """Called on the loop with what a job returned, or with what it raised."""
 
-_Job = tuple[Callable[..., Any], tuple[Any, ...], Done | None]
+Submit = Callable[[Callable[..., Any], tuple[Any, ...], Done], None]
+"""Has a function run with arguments in a thread, and then something else on the loop."""
+
+
+class JobQueue(Protocol):
+    """Where jobs wait for a thread. Any thread may call any method."""
+
+    def put(self, job: Job | None) -> None:
+        """Have a thread do this; None: have one thread end when nothing waits any more."""
+        ...
+
+    def get(self) -> Job | None: ...
 
 
 class Executor:
@@ -30,17 +43,23 @@ class Executor:
         threads: how many, at least 1.
         initializer: called once in each thread before its first job.
         name: prefix of the threads' names.
+        jobs: where jobs wait; None: in one line.
     """
 
     def __init__(
-        self, threads: int, *, name: str, initializer: Callable[[], None] | None = None
+        self,
+        threads: int,
+        *,
+        name: str,
+        initializer: Callable[[], None] | None = None,
+        jobs: JobQueue | None = None,
     ) -> None:
         if threads < 1:
             raise ValueError(f"an executor needs at least one thread, not {threads}")
         self.threads = threads
         self._name = name
         self._initializer = initializer
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: JobQueue = SimpleQueue() if jobs is None else jobs
         self._ended: deque[tuple[Done, Any, BaseException | None]] = deque()
         # Whether the loop has been told of `_ended` and has not begun to look.
         self._told = False
@@ -61,40 +80,37 @@ class Executor:
             self._workers.append(worker)
 
     def run(self, function: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        """Run `function(*args)` in a thread; the future belongs to the loop of `start`.
+        """Run `function(*args)` in a thread; the future belongs to the running loop.
 
         Cancelling the future before a thread has begun drops the job.
         """
-        if self._loop is None:
-            raise RuntimeError("the executor is not running")
-        future: asyncio.Future[T] = self._loop.create_future()
-
-        def job() -> T | None:
-            return None if future.cancelled() else function(*args)
-
-        def done(result: T, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)
-
-        self.submit(job, (), done)
-        return future
+        return run_by(self.submit, function, args)
 
     def submit(self, function: Callable[..., Any], args: tuple[Any, ...], done: Done) -> None:
         """Run `function(*args)` in a thread, and then `done` on the loop."""
-        if self._loop is None or self._stopping:
-            raise RuntimeError("the executor is not running")
-        self._running += 1
-        self._jobs.put((function, args, done))
+        self.put(Job(function, args, done))
 
-    def share(self, function: Callable[[P], None], parts: Sequence[P]) -> None:
+    def put(self, job: Job) -> None:
+        """Hand over a job; one without `done`, which any thread may do, must not raise."""
+        if job.done is not None:
+            if self._loop is None or self._stopping:
+                raise RuntimeError("the executor is not running")
+            self._running += 1
+        self._jobs.put(job)
+
+    def share(
+        self,
+        function: Callable[[P], None],
+        parts: Sequence[P],
+        ask: Callable[[Callable[[], None]], None] | None = None,
+    ) -> None:
         """Run `function` on each part, in this thread and in those that are free; for use in a job.
 
         A part that no thread has begun when this one is through is done here, so that jobs which
         share their work never wait for one another.
+
+        Args:
+            ask: has another thread do what it is given, by `put`; None: as nobody's job.
 
         Raises:
             Exception: the first that a part raised. Every part has ended by then.
@@ -103,7 +119,10 @@ class Executor:
             raise RuntimeError("the executor is not running")
         shared = _Shared(function, parts)
         for _ in range(min(len(parts), self.threads) - 1):
-            self._jobs.put((shared.help, (), None))
+            if ask is None:
+                self.put(Job(shared.help, (), None, helps=True))
+            else:
+                ask(shared.help)
         shared.help()
         shared.wait()
 
@@ -128,7 +147,7 @@ class Executor:
             self._initializer()
         take, ended = self._jobs.get, self._ended
         while (job := take()) is not None:
-            function, args, done = job
+            function, args, done, *_ = job
             result, error = None, None
             try:
                 result = function(*args)
@@ -157,6 +176,25 @@ class Executor:
                 )
         if self._idle is not None and not self._running and not self._idle.done():
             self._idle.set_result(None)
+
+
+def run_by(submit: Submit, function: Callable[..., T], args: tuple[Any, ...]) -> asyncio.Future[T]:
+    """Run `function(*args)` in a thread, with a future of the running loop for its outcome."""
+    future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def job() -> T | None:
+        return None if future.cancelled() else function(*args)
+
+    def done(result: T, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
+
+    submit(job, (), done)
+    return future
 
 
 class _Shared:

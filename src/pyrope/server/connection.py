@@ -32,13 +32,15 @@ from pyrope.commands.context import (
     Server,
 )
 from pyrope.commands.spec import Access
-from pyrope.errors import LoadingError, NoAuthError, ProtocolError, PyropeError
+from pyrope.errors import LoadingError, NoAuthError, NoPermError, ProtocolError, PyropeError
 from pyrope.log import get_logger
 from pyrope.resp.limits import UNAUTHENTICATED_LIMITS, ReaderLimits
 from pyrope.resp.reader import CommandReader
 from pyrope.resp.writer import encode, encode_error
 from pyrope.server.dispatch import Dispatcher, Entry
+from pyrope.server.turns import Turns
 from pyrope.service.promise import Promise
+from pyrope.tenants.enforcer import Account
 
 _log = get_logger(__name__)
 
@@ -86,6 +88,7 @@ class Connection(asyncio.Protocol):
         self,
         server: Server,
         dispatcher: Dispatcher,
+        turns: Turns,
         *,
         admit: Callable[[Connection, asyncio.Transport], Client | PyropeError],
         closed: Callable[[Connection], None],
@@ -94,15 +97,20 @@ class Connection(asyncio.Protocol):
         self.server = server
         self._dispatcher = dispatcher
         self._entries = dispatcher.entries
+        self._turns = turns
         self._admit = admit
         self._closed = closed
         self._spawn = spawn
         self._monotonic = server.clock.monotonic
         self._now = 0.0
         self._service = server.service
+        self._registry = server.service.tenancy.registry
+        self._enforcer = server.service.tenancy.enforcer
         self.admitted = False
         self._transport: asyncio.Transport | None = None
         self._reader = CommandReader(UNAUTHENTICATED_LIMITS)
+        # What has come in when it was others' turn.
+        self._put_off = b""
         self._out: list[bytes] = []
         self._replies: deque[_Slot] = deque()
         self._backlog: deque[list[bytes]] = deque()
@@ -139,8 +147,29 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._ending:
             return
+        client = self.client
         self.server.counters.net_input_bytes_total += len(data)
-        self.client.last_command_at = self._now = self._monotonic()
+        client.last_command_at = self._now = began = self._monotonic()
+        tenant = client.tenant
+        if self._turns.may_run(tenant, began):
+            self._receive(data)
+            self._turns.used(tenant, began)
+        else:
+            self._put_off += data
+            self._pause_reading()
+            self._turns.wait(tenant, self._take_turn)
+
+    def _take_turn(self) -> None:
+        """It is this tenant's turn: look at what has come in before."""
+        if self._ending:
+            return
+        data, self._put_off = self._put_off, b""
+        self._now = self._monotonic()
+        self._receive(data)
+        if not self._backlog:
+            self._resume_reading()
+
+    def _receive(self, data: bytes) -> None:
         reader = self._reader
         completed = False
         while True:
@@ -203,7 +232,7 @@ class Connection(asyncio.Protocol):
     @property
     def input_buffered(self) -> int:
         waiting = sum(len(arg) for command in self._backlog for arg in command)
-        return self._reader.buffered + waiting
+        return self._reader.buffered + waiting + len(self._put_off)
 
     @property
     def output_buffered(self) -> int:
@@ -244,7 +273,7 @@ class Connection(asyncio.Protocol):
     def _yield(self) -> None:
         """Let others have their turn before the rest of a long pipeline."""
         self._flush()
-        asyncio.get_running_loop().call_soon(self._run_backlog)
+        self._turns.wait(self.client.tenant, self._run_backlog)
 
     def _run_backlog(self) -> None:
         backlog = self._backlog
@@ -263,11 +292,8 @@ class Connection(asyncio.Protocol):
         if self._fatal is not None and not self._ending:
             self._end_with_error()
         self._flush()
-        if self._reading_paused and not self._ending and self._transport is not None:
-            self._reading_paused = False
-            if self._partial_since is not None:
-                self._partial_since = self._now
-            self._transport.resume_reading()
+        if not self._put_off:
+            self._resume_reading()
 
     def _run(self, args: list[bytes]) -> bool:  # noqa: C901, PLR0912 - the hot path, in one piece
         """Run a command, or return False if it must wait."""
@@ -279,7 +305,8 @@ class Connection(asyncio.Protocol):
             entry is None
             or entry.subcommands
             or not entry.low <= len(args) <= entry.high
-            or not client.authenticated
+            or client.revision != self._registry.revision
+            or entry.rank > client.rank
             or self._service.loading
         ):
             entry = self._admitted(args)
@@ -289,22 +316,33 @@ class Connection(asyncio.Protocol):
             return False
         client.last_command = entry.name
         began = self._now
+        account: Account | None = None
         try:
+            if entry.is_metered:
+                context = self._context
+                account = context.account = self._enforcer.enter(client.tenant)
+                try:
+                    context.strain = account.admit()
+                except PyropeError:
+                    account = None
+                    entry.stats.rejected += 1
+                    raise
             result = entry.run(self._context, args)  # type: ignore[misc]  # find() has looked
-        except PyropeError as error:
-            self._finish(entry, args, began, failed=True)
-            self._answer_error(error)
-            return True
         except Exception as error:  # noqa: BLE001 - a bug of ours must not take others down
+            if account is not None:
+                account.leave()
             self._finish(entry, args, began, failed=True)
-            self._answer_error(_internal(entry, error))
+            known = isinstance(error, PyropeError)
+            self._answer_error(error if known else _internal(entry, error))  # type: ignore[arg-type]  # as seen
             return True
         kind = type(result)
         if kind is Pending:
-            self._await_reply(entry, args, began, result.future, result.render)
+            self._await_reply(entry, args, began, result.future, result.render, account)
         elif kind is CoroutineType:
-            self._await_reply(entry, args, began, self._spawn(result), None)
+            self._await_reply(entry, args, began, self._spawn(result), None, account)
         else:
+            if account is not None:
+                account.leave()
             # The end of one command is the beginning of the next: one look at the clock for each.
             self._now = now = self._monotonic()
             seconds = now - began
@@ -336,8 +374,16 @@ class Connection(asyncio.Protocol):
                 )
                 self.kill()
                 return None
-            if not self.client.authenticated and entry.needs_authentication:
+            client = self.client
+            if client.identity is not None:
+                # A key may have been taken away, or a tenant, or a role.
+                client.bind(self._registry.current(client.identity), self._registry)
+            if not client.authenticated and entry.needs_authentication:
                 raise NoAuthError("Authentication required.")
+            if entry.rank > client.rank and entry.needs_authentication:
+                raise NoPermError(
+                    f"User {client.user} has no permissions to run the '{entry.name}' command"
+                )
             if self._service.loading and entry.needs_loaded:
                 raise LoadingError("Pyrope is loading the dataset in memory")
         except PyropeError as error:
@@ -364,7 +410,9 @@ class Connection(asyncio.Protocol):
         began: float,
         future: asyncio.Future[Any] | Promise[Any],
         render: Callable[[Any, int], Any] | None,
+        account: Account | None,
     ) -> None:
+        """Have a reply sent when it is there; `account` has let the command in, if any has."""
         slot = _Slot()
         # A task has started; only what waits in a queue can be dropped.
         slot.cancel = future.cancel if render is not None else None
@@ -378,10 +426,20 @@ class Connection(asyncio.Protocol):
             self._exclusive_running = True
         muted = self._is_muted()
         future.add_done_callback(
-            partial(self._replied, slot, entry, args, began, render, self.client.protocol, muted)
+            partial(
+                self._replied,
+                slot,
+                entry,
+                args,
+                began,
+                render,
+                self.client.protocol,
+                muted,
+                account,
+            )
         )
 
-    def _replied(
+    def _replied(  # noqa: PLR0913, PLR0917 - all that is known before the reply is
         self,
         slot: _Slot,
         entry: Entry,
@@ -390,6 +448,7 @@ class Connection(asyncio.Protocol):
         render: Callable[[Any, int], Any] | None,
         protocol: int,
         muted: bool,  # noqa: FBT001 - bound by position, like the rest
+        account: Account | None,
         future: asyncio.Future[Any] | Promise[Any],
     ) -> None:
         access = entry.access
@@ -399,6 +458,8 @@ class Connection(asyncio.Protocol):
             self._writes_running -= 1
         elif access is _EXCLUSIVE:
             self._exclusive_running = False
+        if account is not None:
+            account.leave()
         if future.cancelled():
             # The client has gone, or the server is stopping: there is nobody to tell.
             slot.data = b""
@@ -518,6 +579,13 @@ class Connection(asyncio.Protocol):
         if not self._reading_paused and self._transport is not None:
             self._reading_paused = True
             self._transport.pause_reading()
+
+    def _resume_reading(self) -> None:
+        if self._reading_paused and not self._ending and self._transport is not None:
+            self._reading_paused = False
+            if self._partial_since is not None:
+                self._partial_since = self._now
+            self._transport.resume_reading()
 
 
 def _internal(entry: Entry, error: BaseException) -> PyropeError:

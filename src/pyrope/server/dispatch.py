@@ -19,11 +19,13 @@ class Entry:
         "access",
         "closes",
         "high",
+        "is_metered",
         "keeps_secret",
         "low",
         "name",
         "needs_authentication",
         "needs_loaded",
+        "rank",
         "record",
         "run",
         "stats",
@@ -39,6 +41,9 @@ class Entry:
         self.access: Access = command.access
         self.needs_authentication = "no_auth" not in command.flags
         self.needs_loaded = "loading" not in command.flags
+        self.rank = command.rank
+        # What touches an index counts against a tenant's quotas.
+        self.is_metered = command.has_index
         self.keeps_secret = "skip_slowlog" in command.flags
         self.stats: CommandStats = command.stats
         self.record: Callable[[float], None] = command.stats.record

@@ -19,6 +19,7 @@ from pyrope.errors import CommandError, DeniedError, PyropeError
 from pyrope.log import get_logger
 from pyrope.server.connection import Connection
 from pyrope.server.dispatch import Dispatcher
+from pyrope.server.turns import Turns
 
 _log = get_logger(__name__)
 
@@ -42,6 +43,7 @@ class Listener:
     ) -> None:
         self._server = server
         self._dispatcher = dispatcher
+        self._turns = Turns(server.clock.monotonic)
         self._spawn = spawn
         self._sockets: list[asyncio.AbstractServer] = []
         self._unix_path: Path | None = None
@@ -97,6 +99,7 @@ class Listener:
         return Connection(
             self._server,
             self._dispatcher,
+            self._turns,
             admit=self._admit,
             closed=self._closed,
             spawn=self._spawn,
@@ -165,8 +168,9 @@ class Listener:
             connected_at=now,
             last_command_at=now,
             descriptor=-1 if raw is None else raw.fileno(),
-            authenticated=settings.admin_password is None,
         )
+        registry = server.service.tenancy.registry
+        client.bind(registry.anonymous(), registry)
         self._next_id += 1
         server.clients[client.id] = client
         return client

@@ -81,6 +81,7 @@ class Answer(NamedTuple):
         reply: what was kept for this form of reply, instead of hits.
         certified: of a near hit, the recall that is proven; None: see `Hits.exact`.
         estimated: of a near hit, a lower bound on its recall.
+        rescored: candidates that were scored for it.
     """
 
     hits: Hits
@@ -89,6 +90,7 @@ class Answer(NamedTuple):
     reply: bytes | None = None
     certified: float | None = None
     estimated: float | None = None
+    rescored: int = 0
 
 
 class CachedSearch(Promise[list[Answer]]):

@@ -43,7 +43,9 @@ from pyrope.service.answers import (
 )
 from pyrope.service.clusters import IndexClusters
 from pyrope.service.flights import Flight, Flights, Searched, Wanted
-from pyrope.service.near_levels import Guess, Kept, NearLevels, Shadow
+from pyrope.service.kept import Kept
+from pyrope.service.near_audits import Shadow
+from pyrope.service.near_levels import Guess, NearLevels
 from pyrope.service.prefetching import Prefetcher
 from pyrope.service.search import Hits, Search
 from pyrope.types import CacheLevel, CachePolicy, Float32Matrix, Metric, Slots
@@ -89,6 +91,16 @@ class Cacheable(Searched, Protocol):
     @property
     def policy(self) -> CachePolicy: ...
 
+    @property
+    def norm_bound(self) -> float:
+        """What no vector's norm exceeds; only of an index of METRIC IP."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """What a log names it by."""
+        ...
+
     def name(self, slots: list[int], scores: list[float], asked: Search, *, exact: bool) -> Hits:
         """Hits of slots that hold vectors, cut to what is asked."""
         ...
@@ -99,8 +111,8 @@ class Cacheable(Searched, Protocol):
         """Scores of live slots, shape (n,); of the `nearest` best as a search would give them."""
         ...
 
-    def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots:
-        """Those of the slots that can be named now, and match the filter."""
+    def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots | None:
+        """Those of the slots that can be named now, and match the filter; None: too much work."""
         ...
 
     def search_cost(self, asked: Search) -> float:
@@ -154,7 +166,7 @@ class IndexCache:
         self._near = NearLevels(
             index,
             catch_up=self._catch_up,
-            is_kept=lambda kept: self._owner.peek(kept.key) is kept,
+            is_kept=lambda kept: self._owner.peek(kept.key) is kept and self._is_in_time(kept),
             position=lambda: self.log.position,
             clock=services.clock,
             seed=uid,
@@ -307,21 +319,23 @@ class IndexCache:
         kept = self._owner.peek(key)
         if kept is None or kept.neighbourhood.position != self.log.position:
             return
-        if form not in kept.replies:
+        new = form not in kept.replies
+        if new:
             if len(kept.replies) >= _FORMS:
                 return
             kept.replies[form] = reply
-            if not self._owner.resize(key, self._size(kept)):
-                return
         if words is not None and words not in self._shortcuts and len(kept.words) < _FORMS:
             # The vector among them is held once.
             query = kept.neighbourhood.query
             words = tuple([query if word == query else word for word in words])
             kept.words.append(words)
             self._shortcuts[words] = key, kept, form
+            new = True
+        if new:
+            # Which may be its end, and that of the shortcut.
             self._owner.resize(key, self._size(kept))
 
-    def reply_to(self, words: tuple[Hashable, ...]) -> bytes | None:
+    def reply_to(self, words: tuple[Hashable, ...]) -> tuple[bytes, Source] | None:
         """The reply to a command that was sent before, if nothing has changed since.
 
         The caller has seen to it that what has expired is gone.
@@ -334,10 +348,10 @@ class IndexCache:
             return None
         if self._owner.get(key) is not kept:
             return None
+        if kept.undecided_since is not None and not self._is_in_time(kept):
+            return None
         reply = kept.replies.get(form)
-        if reply is not None:
-            self._exact(key, repaired=False)
-        return reply
+        return None if reply is None else (reply, self._exact(key, repaired=False))
 
     def _look_up(
         self, key: Key, asked: Search, wish: CacheWish, form: Hashable
@@ -358,19 +372,21 @@ class IndexCache:
         if not isinstance(found, tuple) or isinstance(found, Shadow):
             return found
         level, guess = found
-        self._hit(level)
+        self._hit(level, key)
         return self._guessed(level, guess, asked)
 
     def _guessed(self, level: str, guess: Guess, asked: Search) -> Answer:
         hits = self._index.name(guess.slots.tolist(), guess.scores.tolist(), asked, exact=False)
         source = Source(level, guess.repaired)
-        return Answer(hits, source, None, None, guess.certified, guess.estimated)
+        candidates = self._index.policy.candidates or self._settings.candidates
+        return Answer(hits, source, None, None, guess.certified, guess.estimated, candidates)
 
     def _look_up_alias(self, key: Key, asked: Search, wish: CacheWish) -> Answer | None:
         """A hit by way of another name of the query."""
-        canonical = self._canonical(key, wish)
-        if canonical is None:
+        found = self._canonical(key, wish)
+        if found is None:
             return None
+        alias, canonical = found
         effort = key[1:]
         other: Key | None
         if canonical.kind is KeyKind.VECTOR:
@@ -381,27 +397,30 @@ class IndexCache:
         if other is None or other == key:
             return None
         kept = self._owner.get(other)
-        if kept is None:
+        if kept is None or not self._is_in_time(kept):
             return None
-        guess = self._near.guess(kept, key[0], asked, None, "alias")  # type: ignore[arg-type]  # the query comes first
+        guess = self._near.guess_by_alias(kept, key[0], asked, alias, canonical)  # type: ignore[arg-type]  # likewise
         if guess is None:
             return None
-        self._hit("alias")
+        self._hit("alias", key)
         return self._guessed("alias", guess, asked)
 
-    def _canonical(self, key: Key, wish: CacheWish) -> QueryKey | None:
+    def _canonical(self, key: Key, wish: CacheWish) -> tuple[QueryKey, QueryKey] | None:
+        """The alias that is asked for, and what it stands for."""
         aliases = self._index.aliases
         if not len(aliases):
             return None
-        found = aliases.resolve(wish.text) if wish.text is not None else None
-        if found is None:
-            found = aliases.resolve(vector_key(key[0]))  # type: ignore[arg-type]  # the query comes first
-        return None if found is None else found.key
+        alias = wish.text
+        found = None if alias is None else aliases.resolve(alias)
+        if alias is None or found is None:
+            alias = vector_key(key[0])  # type: ignore[arg-type]  # the query comes first
+            found = aliases.resolve(alias)
+        return None if found is None else (alias, found.key)
 
     def _look_up_exact(self, key: Key, asked: Search, form: Hashable) -> Answer | None:
         """A hit of the exact level, up to date."""
         kept = self._owner.get(key)
-        if kept is None:
+        if kept is None or not self._is_in_time(kept):
             return None
         if form is not None and kept.neighbourhood.position == self.log.position:
             reply = kept.replies.get(form)
@@ -413,17 +432,33 @@ class IndexCache:
         source = self._exact(key, repaired=repaired)
         return Answer(self._name(kept.neighbourhood, asked), source, key)
 
+    def _is_in_time(self, kept: Kept) -> bool:
+        """Whether an answer has not outlived the TTL in force for its cluster.
+
+        Which cluster it lies in is found out when it is first asked for: most never are, and it
+        costs as much as all else that is done to keep one.
+        """
+        since = kept.undecided_since
+        if since is None:
+            return True
+        kept.undecided_since = None
+        clusters = self._index.clusters
+        share = clusters.ttl_of(kept.neighbourhood.query) / clusters.longest_ttl_s
+        return self._owner.shorten(kept.key, since, share)
+
     def _exact(self, key: Key, *, repaired: bool) -> Source:
         """Where a hit under its own key comes from."""
         if self._prefetcher is not None and self._prefetcher.used(key):
-            self._hit("prefetch")
+            self._hit("prefetch", key)
             return PREFETCHED._replace(repaired=repaired)
-        self._hit("exact")
+        self._hit("exact", key)
         return EXACT_REPAIRED if repaired else EXACT
 
-    def _hit(self, level: str) -> None:
+    def _hit(self, level: str, key: Key) -> None:
         hits = self._statistics.hits
         hits[level] = hits.get(level, 0) + 1
+        # Most are passed over there.
+        self._index.clusters.queried(key[0])  # type: ignore[arg-type]  # the query comes first
 
     def _catch_up(self, kept: Kept, asked: Search) -> tuple[bool, bool]:
         """Whether it is up to date now and serves this search; whether it had to be repaired."""
@@ -496,7 +531,7 @@ class IndexCache:
             # What has been written meanwhile is in the hits only.
             if isinstance(shadow, Shadow) and flight.position == self.log.position:
                 if hits.exact:
-                    self._near.compare(shadow, hits, served=False)
+                    self._near.compare(shadow, hits)
                 else:
                     self._near.consider(flight.query, asked, shadow)
         return around
@@ -504,9 +539,16 @@ class IndexCache:
     def _put(self, kept: Kept, asked: Search, wish: CacheWish) -> None:
         index = self._index
         query = kept.neighbourhood.query
-        index.clusters.queried(query)
-        ttl = index.clusters.ttl_of(query) or None
-        if not self._owner.put(kept.key, kept, self._size(kept), index.search_cost(asked), ttl):
+        clusters = index.clusters
+        clusters.queried(query)
+        if clusters.ttl_is_known:
+            ttl = clusters.ttl_of(query)
+        else:
+            ttl = clusters.longest_ttl_s
+            kept.undecided_since = self._clock.monotonic()
+        if not self._owner.put(
+            kept.key, kept, self._size(kept), index.search_cost(asked), ttl or None
+        ):
             return
         if wish.near is not None and not asked.exact:
             self._near.add(kept)
@@ -539,11 +581,15 @@ class IndexCache:
             if self._texts.get(name) is kept:
                 del self._texts[name]
 
-    def serve(self, kept: Neighbourhood, asked: Search) -> Hits | None:
+    def serve(self, flight: Flight, around: Neighbourhood, asked: Search) -> Hits | None:
         """Hits that are true now; None where there must be a search."""
-        if kept.position != self.log.position and not self._repair(kept, asked.filter):
-            return None
-        return self._name(kept, asked) if kept.serves(asked.count) else None
+        if around.position != self.log.position:
+            if not self._repair(around, asked.filter):
+                return None
+            kept = None if flight.key is None else self._owner.peek(flight.key)
+            if kept is not None and kept.neighbourhood is around:
+                self._owner.resize(kept.key, self._size(kept))
+        return self._name(around, asked) if around.serves(asked.count) else None
 
     def _size(self, kept: Kept) -> int:
         """Bytes of an answer, and of what leads to it."""
@@ -560,7 +606,7 @@ class IndexCache:
         total += _WORDS_BYTES * len(kept.words)
         total += sum([len(identity) + _NAME_BYTES for identity, _ in kept.names])
         if kept.number >= 0:
-            total += 4 * self._index.dim + _ROW_BYTES
+            total += self._near.bytes_of(kept)
         return total
 
     # -- managing ---------------------------------------------------------------------------------
@@ -633,8 +679,6 @@ class IndexCache:
 
 # Two arrays, the neighbourhood, its key and the replies' dictionary (CPython 3.11, NumPy 2).
 _ENTRY_BYTES = 2 * 112 + 104 + 120 + 64
-# Of an answer that serves near queries, in a table: number, code, cluster, and the way to it.
-_ROW_BYTES = 84 + 120
 # Whose turn prefetches take among those that search.
 _PREFETCHER = "prefetch"
 # Of a text that an answer is known by, and of a command: what refers to it.

@@ -49,7 +49,7 @@ class Landing(Protocol):
         """Keep what was found."""
         ...
 
-    def serve(self, kept: Neighbourhood, asked: Search) -> Hits | None:
+    def serve(self, flight: Flight, kept: Neighbourhood, asked: Search) -> Hits | None:
         """Hits that are true now; None where there must be a search."""
         ...
 
@@ -185,7 +185,7 @@ class Flights:
             if promise.done():
                 continue
             # It may have come after a write that this search did not see.
-            current = landing.serve(kept, promise.asked)
+            current = landing.serve(flight, kept, promise.asked)
             if current is not None:
                 promise.answer(row, Answer(current, MISS))
             else:

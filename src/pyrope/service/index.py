@@ -16,18 +16,18 @@ from pyrope.config import AliasSettings
 from pyrope.engine.attributes import parse_attributes
 from pyrope.engine.base import TailIndex
 from pyrope.engine.batcher import Batcher, Piece
-from pyrope.engine.beam import beam_distances
 from pyrope.engine.columns import AttributeColumns
-from pyrope.engine.executor import Executor
 from pyrope.engine.factory import TailOptions, create_tail
 from pyrope.engine.filter import Filter, MaskCache
 from pyrope.engine.gate import Gate
 from pyrope.engine.head_tail import HeadTailIndex
+from pyrope.engine.lanes import Lanes
 from pyrope.errors import BusyError, NoIndexError
 from pyrope.metrics import ServerCounters
 from pyrope.service.aliases import Aliases
 from pyrope.service.caching import CacheServices, IndexCache
 from pyrope.service.clusters import ClusterServices, IndexClusters
+from pyrope.service.costs import IndexCosts
 from pyrope.service.merging import Merger, MergeServices
 from pyrope.service.search import (
     Found,
@@ -49,19 +49,28 @@ from pyrope.types import CachePolicy, IndexSpec, IndexType, Mask, Metric, Slots
 # against 0.4 ms at 384 dimensions, benchmarks/micro_engine.py), so places are kept in reserve.
 _GRAPH_REUSE_ABOVE = 0.1
 _GRAPHS_THAT_OVERWRITE = (IndexType.HNSW, IndexType.AUTO)
-# A client that asks now and then is not to find a long slice of merging in its way.
+# A client, of any index, that asks now and then is not to find a long slice of merging in its way.
 _QUIET_SECONDS = 1.0
 # After the last write, until the head is merged to its last vector.
 _RESTING_SECONDS = 2.0
+# Attributes read in one go on the loop: 2 ms at the most.
+_JUDGED_BYTES = 128 * 1024
+# Of what a query takes, the share that the newest batch has in it.
+_NEWEST = 0.125
 # Deleted in one go on the loop: a millisecond at the most.
 _DELETED_AT_ONCE = 256
+# How long a batch may take while other tenants search too, as nothing interrupts it. A thread that
+# is handed one has waited for the GIL; much shorter ones are hardly worth that.
+_CONTENDED_BATCH_SECONDS = 0.004
+# A scan reads every row, however few queries a batch has: with fewer it is mostly reading.
+_CONTENDED_SCAN_QUERIES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class IndexServices:
     """What an index needs of the rest of the server."""
 
-    executor: Executor
+    lanes: Lanes
     committer: GroupCommitter
     clock: Clock
     counters: Callable[[], ServerCounters]
@@ -110,27 +119,31 @@ class OpenIndex:
         self.saved_changes = 0
         self.closed = False
         self._services = services
+        self._lane = services.lanes.lane(spec.tenant)
+        # What a query of a batch takes, of late, and whether the last one scanned; by threads.
+        self._query_seconds = 0.0
+        self._scanned = False
         self._masks = MaskCache(self.state.columns)
         self._writer = IndexWriter(
             spec.uid,
             spec.name,
             self,
-            executor=services.executor,
+            executor=self._lane,
             committer=services.committer,
             spawn=services.spawn,
             counters=services.counters,
         )
         self.batcher: Batcher[SearchRequest, Found] = Batcher(
-            run=services.executor.submit,
+            run=self._lane.submit,
             work=self._search_batch,
             deliver=self._deliver,
-            threads=services.executor.threads,
+            threads=self._lane.threads,
             # Of a graph, one batch runs in each thread and one is ready for it, so that no thread
             # waits for the loop. A scan gains more from larger batches.
-            parallel=services.executor.threads * (1 if spec.type is IndexType.FLAT else 2),
-            batch_max=services.batch_max,
+            parallel=self._lane.threads * (1 if spec.type is IndexType.FLAT else 2),
+            room=self._room,
         )
-        self.merger = Merger(self, services.merging)
+        self.merger = Merger(self, self._lane, services.merging)
         self.cache = IndexCache(self, services.caching, spec.tenant, spec.uid)
         self.aliases = Aliases(
             spec.uid,
@@ -141,8 +154,8 @@ class OpenIndex:
             spawn=services.spawn,
         )
         self.clusters = IndexClusters(self, services.clusters)
+        self.costs = IndexCosts(self, services.tail_options)
         self._removed: set[int] | None = None
-        self._searched_at = float("-inf")
         self._written_at = float("-inf")
 
     # -- what it holds ----------------------------------------------------------------------------
@@ -158,7 +171,8 @@ class OpenIndex:
         of an index in memory are.
         """
         parts = (self.engine, self.state, self.vectors, self.aliases)
-        return sum(part.memory_bytes for part in parts) + self.clusters.nbytes + self.log.nbytes
+        caches = self.clusters.nbytes + self.log.nbytes + self.cache.near.shared_bytes
+        return sum(part.memory_bytes for part in parts) + caches
 
     @property
     def log(self) -> WriteLog:
@@ -219,7 +233,7 @@ class OpenIndex:
         weight = len(queries) // (4 * self.spec.dim)
         self.check_queue(weight)
         self.remove_expired()
-        self._searched_at = now = self._services.clock.monotonic()
+        now = self._services.clock.monotonic()
         request = SearchRequest(client, queries, weight, asked, now)
         if timeout is not None:
             timer = asyncio.get_running_loop().call_later(timeout, _time_out, request)
@@ -238,7 +252,21 @@ class OpenIndex:
 
     def _search_batch(self, pieces: list[Piece[SearchRequest]]) -> list[Found | BaseException]:
         """In an executor's thread."""
-        return run_batch(pieces, self.engine, self._mask_of, self._services.clock.monotonic)
+        monotonic = self._services.clock.monotonic
+        began = monotonic()
+        found = run_batch(pieces, self.engine, self._mask_of, monotonic)
+        each = (monotonic() - began) / sum([stop - start for _, start, stop in pieces])
+        self._query_seconds += _NEWEST * (each - self._query_seconds)
+        self._scanned = self.active_type is IndexType.FLAT or pieces[0].request.asked.exact
+        return found
+
+    def _room(self) -> int:
+        """How many queries a batch may hold now."""
+        most = self._services.batch_max
+        if not self._lane.is_contended():
+            return most
+        worth = int(_CONTENDED_BATCH_SECONDS / max(self._query_seconds, 1e-6))
+        return min(most, max(worth, _CONTENDED_SCAN_QUERIES if self._scanned else 1))
 
     def _mask_of(self, filter_: Filter) -> Mask:
         return self._masks.mask(filter_, self.state.ids.slot_count)
@@ -252,7 +280,9 @@ class OpenIndex:
         for slots, scores, whole in zip(found.slots, found.scores, found.whole, strict=True):
             ids, slots, scores, stored = self._named(slots, scores, request.asked)  # noqa: PLW2901
             whole = whole and len(ids) == len(slots)  # noqa: PLW2901
-            hits.append(Hits(ids, scores, stored, found.exact, queued, took, slots, whole))
+            hits.append(
+                Hits(ids, scores, stored, found.exact, queued, took, slots, whole, found.matching)
+            )
         request.answer(piece.start, hits)
 
     def _named(
@@ -285,6 +315,16 @@ class OpenIndex:
         return self.spec.dim
 
     @property
+    def label(self) -> str:
+        """What a log names it by."""
+        return f"{self.spec.tenant}/{self.spec.name}"
+
+    @property
+    def norm_bound(self) -> float:
+        """See `HeadTailIndex.norm_bound`."""
+        return self.engine.norm_bound
+
+    @property
     def busy(self) -> bool:
         """Whether searches wait or run."""
         return self.batcher.busy
@@ -305,32 +345,33 @@ class OpenIndex:
         """Scores of slots that hold vectors, shape (n,); see `HeadTailIndex.scores`."""
         return self.engine.scores(np.frombuffer(query, "<f4")[None], slots, nearest, exact=exact)
 
-    def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots:
-        """Those of the slots that can be named now, and match the filter."""
+    def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots | None:
+        """Those of the slots that can be named now, and match the filter.
+
+        None where attributes are too long to be judged on the loop.
+        """
         listed = slots.tolist()
         named = self.state.ids.encoded(listed)
         if filter_ is None:
             return slots[np.array([id_ is not None for id_ in named], np.bool_)]
+        get = self.state.attributes.get
+        stored = [
+            None if id_ is None else get(slot) for slot, id_ in zip(listed, named, strict=True)
+        ]
+        if sum([len(raw) for raw in stored if raw is not None]) > _JUDGED_BYTES:
+            return None
+        # Not those that searches read: a thread may be changing them.
         columns = AttributeColumns()
-        for row, (slot, id_) in enumerate(zip(listed, named, strict=True)):
-            raw = None if id_ is None else self.state.attributes.get(slot)
+        for row, raw in enumerate(stored):
             if raw is not None:
-                columns.set(row, parse_attributes(raw))
+                attributes = parse_attributes(raw)
+                selected = [name for name in filter_.fields if name in attributes]
+                columns.set(row, {name: attributes[name] for name in selected})
         return slots[filter_.mask(columns, len(listed))]
 
     def search_cost(self, asked: Search) -> float:
-        """Distances that a search computes, about (see `engine.beam`)."""
-        count = len(self.engine)
-        kind = self.active_type
-        if asked.exact or kind is IndexType.FLAT:
-            return float(count)
-        if kind.has_lists:
-            chosen = self.engine.parameters
-            nlist = max(chosen.get("nlist", 1), 1)
-            nprobe = asked.options.nprobe or chosen.get("nprobe", 1)
-            return nlist + count * min(1.0, nprobe / nlist)
-        beam = max(asked.options.ef or self.spec.ef, asked.count)
-        return float(beam_distances(beam, self.spec.m, count))
+        """Units that an answer from the caches spares, about."""
+        return self.costs.saved(asked)
 
     # -- writing ----------------------------------------------------------------------------------
 
@@ -353,9 +394,8 @@ class OpenIndex:
 
     @property
     def in_use(self) -> bool:
-        """Whether it is searched now, or was a moment ago."""
-        quiet = self._services.clock.monotonic() - self._searched_at
-        return self.batcher.busy or quiet < _QUIET_SECONDS
+        """Whether it or another is searched now, or was a moment ago."""
+        return self.batcher.busy or self._lane.idle_seconds < _QUIET_SECONDS
 
     @property
     def at_rest(self) -> bool:
@@ -373,7 +413,7 @@ class OpenIndex:
         if len(gone) <= _DELETED_AT_ONCE:
             self.engine.delete(gone)
         else:
-            await self._services.executor.run(self.engine.delete, gone)
+            await self._lane.run(self.engine.delete, gone)
         if self._removed is not None:
             self._removed.update(slots)
 

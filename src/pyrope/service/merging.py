@@ -28,6 +28,7 @@ from pyrope.engine.free_memory import give_back_free_memory
 from pyrope.engine.gate import Gate
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.engine.ivf_training import minimum_count
+from pyrope.engine.lanes import Lane
 from pyrope.errors import NoIndexError, PyropeError
 from pyrope.log import get_logger
 from pyrope.storage.vector_file import VectorFile
@@ -35,7 +36,7 @@ from pyrope.types import IndexSpec, IndexType, Slots
 
 _log = get_logger(__name__)
 
-# While nobody searches an index, its slices may be this much longer.
+# While nobody searches any index, slices may be this much longer.
 _UNDISTURBED = 10
 _FIRST_SLICE, _SMALLEST_SLICE, _LARGEST_SLICE = 16, 8, 4096
 # How a slice grows while it keeps to its time, and shrinks when it does not. Its cost is not taken
@@ -85,7 +86,7 @@ class Mergeable(Protocol):
 
     @property
     def in_use(self) -> bool:
-        """Whether it is searched now, or was a moment ago."""
+        """Whether it or another is searched now, or was a moment ago."""
         ...
 
     @property
@@ -114,7 +115,6 @@ class MergeServices:
         memory_left: bytes that all indexes together may still take; None: there is no limit.
     """
 
-    executor: Executor
     background: Executor
     clock: Clock
     spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -126,8 +126,9 @@ class MergeServices:
 class Merger:
     """All methods are for the event loop."""
 
-    def __init__(self, index: Mergeable, services: MergeServices) -> None:
+    def __init__(self, index: Mergeable, lane: Lane, services: MergeServices) -> None:
         self._index = index
+        self._lane = lane
         self._services = services
         self._task: asyncio.Task[None] | None = None
         self._merging = False
@@ -143,7 +144,7 @@ class Merger:
         self._failed = False
         self._considered = 0
         self._changes_when_built = 0
-        # Vectors of the next slice, while the index is in use and while it is not.
+        # Vectors of the next slice, while there are searches and while there are none.
         self._sizes = {True: _FIRST_SLICE, False: _FIRST_SLICE}
 
     @property
@@ -301,12 +302,12 @@ class Merger:
             if self._leaving():
                 return
             began = clock.monotonic()
-            merged = await self._services.executor.run(self._merge, count)
+            merged = await self._lane.run(self._merge, count)
             took = clock.monotonic() - began
         except Exception:
             # Nobody knows the state of the tail: go on without.
             index.active_type = IndexType.FLAT
-            await self._services.executor.run(index.engine.abandon_tail)
+            await self._lane.run(index.engine.abandon_tail)
             raise
         finally:
             index.gate.leave_exclusive()
@@ -317,10 +318,10 @@ class Merger:
 
     def _merge(self, count: int) -> int:
         """In a thread, with the index to itself."""
-        engine, executor = self._index.engine, self._services.executor
+        engine, lane = self._index.engine, self._lane
         slots, prepared = engine.prepare_merge(count)
         assert engine.tail is not None  # noqa: S101 - prepare_merge has seen it
-        executor.share(engine.tail.insert, prepared.split(executor.threads))
+        lane.share(engine.tail.insert, prepared.split(lane.threads))
         engine.finish_merge(slots)
         return len(slots)
 
@@ -339,7 +340,7 @@ class Merger:
                 alone = not index.in_use
                 piece = live[done : done + (_PIECE if alone else _DISTURBED_PIECE)]
                 done += len(piece)
-                threads = self._services.executor.threads if alone else 1
+                threads = self._lane.threads if alone else 1
                 await background.run(self._fill, fresh, piece, threads)
             if self._leaving():
                 return
@@ -347,7 +348,7 @@ class Merger:
             try:
                 if self._leaving():
                     return
-                await self._services.executor.run(self._install, fresh, removed)
+                await self._lane.run(self._install, fresh, removed)
                 index.active_type = kind
                 # What waited when `finish` was called is in it, if it was begun after that.
                 self._waiting = index.engine.head_count if self._purging else 0
@@ -375,9 +376,8 @@ class Merger:
         fresh.train(self._index.vectors.view()[live])
 
     def _fill(self, fresh: TailIndex, piece: Slots, threads: int) -> None:
-        executor = self._services.executor
         prepared = fresh.prepare_upsert(piece, self._index.vectors.view()[piece])
-        executor.share(fresh.insert, prepared.split(threads))
+        self._lane.share(fresh.insert, prepared.split(threads))
 
     def _install(self, fresh: TailIndex, removed: set[int]) -> None:
         """In a thread, with the index to itself."""

@@ -53,20 +53,21 @@ async def restore_index(
     damaged = await storage.run(damaged_rows, columns, vectors.view())
     if len(damaged) or len(columns.damaged):
         _report_damage(spec, columns, damaged)
+    executor = services.lanes.lane(spec.tenant)
     index = OpenIndex(spec, vectors, HeadTailIndex(spec.metric, spec.dim, vectors), services)
-    await services.executor.run(index.restore, columns, damaged)
+    await executor.run(index.restore, columns, damaged)
     side = await storage.run(store.load_side, spec.uid)
     if side.damaged:
         _log.error("side records are damaged on disk and left out", index=spec.name, n=side.damaged)
     kept = [record for record in side.records if record.kind == aliases.SIDE_KIND]
-    await services.executor.run(index.aliases.restore, kept)
-    live = await services.executor.run(_live_slots, index)
+    await executor.run(index.aliases.restore, kept)
+    live = await executor.run(_live_slots, index)
     tail: TailIndex | str = _MISSING
     path = store.graph_path(spec.uid)
     if spec.type is not IndexType.FLAT and path is not None and len(live):
-        tail = await services.executor.run(_load_tail, path, index, columns, live)
+        tail = await executor.run(_load_tail, path, index, columns, live)
     found = None if isinstance(tail, str) else tail
-    await services.executor.run(index.engine.restore, live, found)
+    await executor.run(index.engine.restore, live, found)
     index.tail_restored()
     await index.clusters.restore(side.records)
     # An index that is too small for a tail never had one.

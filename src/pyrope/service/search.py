@@ -47,6 +47,8 @@ class Hits(NamedTuple):
         queue_seconds, search_seconds: spent waiting for a batch, and in it.
         slots: of the hits.
         whole: whether they are known to be everything that takes part.
+        matching: vectors that the filter lets through, about; None: there is no filter, or nobody
+            has looked.
     """
 
     ids: list[bytes]
@@ -57,6 +59,7 @@ class Hits(NamedTuple):
     search_seconds: float
     slots: list[int]
     whole: bool
+    matching: int | None = None
 
 
 class SearchRequest(Promise[list[Hits]]):
@@ -108,6 +111,7 @@ class Found(NamedTuple):
         exact: whether everything that takes part was scanned.
         whole: of each row, whether it is known to be everything that takes part.
         began_at, ended_at: monotonic times of the native call that found it.
+        matching: as of `Hits`.
     """
 
     slots: list[list[int]]
@@ -116,6 +120,7 @@ class Found(NamedTuple):
     whole: list[bool]
     began_at: float
     ended_at: float
+    matching: int | None
 
 
 def run_batch(
@@ -175,6 +180,7 @@ def _run_group(
     queries = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, engine.dim)
     count = max([piece.request.asked.count for piece in pieces])
     allowed = None if asked.filter is None else mask_of(asked.filter)
+    matching = None if allowed is None else int(np.count_nonzero(allowed))
     if asked.exact:
         neighbours = engine.search_exact(queries, count, allowed)
     else:
@@ -196,7 +202,9 @@ def _run_group(
             kept = hits_wanted(slots[i], scores[i], request.asked, engine.metric)
             if kept < len(slots[i]):
                 slots[i], scores[i] = slots[i][:kept], scores[i][:kept]
-        found.append(Found(slots[row:end], scores[row:end], exact, whole, began_at, ended_at))
+        found.append(
+            Found(slots[row:end], scores[row:end], exact, whole, began_at, ended_at, matching)
+        )
         row = end
     return found
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -21,8 +20,10 @@ from pyrope.engine import init_worker_thread
 from pyrope.engine.auto import SearchCosts, measure_costs
 from pyrope.engine.executor import Executor
 from pyrope.engine.factory import TailOptions
+from pyrope.engine.fair_queue import FairQueue
 from pyrope.engine.free_memory import SettledWork, give_back_free_memory
 from pyrope.engine.head_tail import HeadTailIndex
+from pyrope.engine.lanes import NORMAL_WEIGHT, Lanes
 from pyrope.errors import (
     CommandError,
     ExistsError,
@@ -34,29 +35,35 @@ from pyrope.errors import (
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
 from pyrope.semantic.centroids import Centroids
+from pyrope.service.audit import SERVER, Actor
 from pyrope.service.caching import CacheServices
 from pyrope.service.clusters import ClusterServices
 from pyrope.service.definition import (
     IndexDefinition,
+    check_norms,
     check_nprobe,
     check_options,
-    check_policy,
 )
 from pyrope.service.graphs import GraphSaver
+from pyrope.service.guarding import LatencyGuard
 from pyrope.service.index import IndexServices, OpenIndex
+from pyrope.service.kept import Kept
 from pyrope.service.merging import MergeOptions, MergeServices
-from pyrope.service.near_levels import Kept
+from pyrope.service.reservations import Reservations
 from pyrope.service.restore import Progress, restore_index
+from pyrope.service.spec_record import decode_spec, encode_spec, plain_spec
+from pyrope.service.tenancy import Holdings, Tenancy
+from pyrope.service.writes import Condition, PutVectors
 from pyrope.storage.group_commit import CommitStatistics, GroupCommitter
 from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.memory_store import MemoryStore
-from pyrope.storage.store import DropIndex, PutIndex, Store
+from pyrope.storage.store import Change, DropIndex, PutIndex, Store
+from pyrope.tenants.enforcer import Account
+from pyrope.tenants.limits import Priority, TenantLimits
 from pyrope.types import (
-    CacheLevel,
     CachePolicy,
     Float32Matrix,
     IndexSpec,
-    IndexType,
     Metric,
 )
 
@@ -66,6 +73,12 @@ INDEX_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 # Estimating the memory of every index takes a few microseconds each, so it is not done per write.
 _MEMORY_ESTIMATE_AGE_S = 0.1
 _SWEEP_INTERVAL_S = 0.1
+# Of the threads' time, where tenants compete for it.
+_WEIGHTS = {
+    Priority.HIGH: 2 * NORMAL_WEIGHT,
+    Priority.NORMAL: NORMAL_WEIGHT,
+    Priority.LOW: NORMAL_WEIGHT // 2,
+}
 # Of the draws that spread the expiry of answers and choose which to compare.
 _CACHE_SEED = 20
 # Answers looked at in one sweep: a tenth of a millisecond.
@@ -93,17 +106,20 @@ class Service:
         self.loading = True
         self._encode_id = encode_id
         self._indexes: dict[tuple[str, str], OpenIndex] = {}
+        self._by_tenant: dict[str, dict[str, OpenIndex]] = {}
+        self._reserved = Reservations()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
+        jobs = FairQueue(settings.thread_count)
         self._executor = Executor(
-            settings.thread_count, name="pyrope-engine", initializer=init_worker_thread
+            settings.thread_count, name="pyrope-engine", initializer=init_worker_thread, jobs=jobs
         )
+        self.lanes = Lanes(self._executor, jobs, clock.monotonic)
         self._storage = Executor(1, name="pyrope-storage")
         self._builder = Executor(1, name="pyrope-build", initializer=init_worker_thread)
         engine = settings.engine
         self._merge_services = MergeServices(
-            executor=self._executor,
             background=self._builder,
             clock=clock,
             spawn=self._spawn,
@@ -121,6 +137,15 @@ class Service:
             random=Random(_CACHE_SEED),  # noqa: S311 - no secret
         )
         self._costs: dict[tuple[Metric, int, int, int, int], SearchCosts] = {}
+        self.tenancy = Tenancy(
+            settings,
+            clock,
+            run=self._storage.run,
+            commit=self._commit,
+            holdings=self._holdings,
+            on_limits=self._follow_limits,
+        )
+        self.guard = LatencyGuard(settings.guardrail, clock)
         self._store: Store | None = None
         self._committer: GroupCommitter | None = None
         self._saver: GraphSaver | None = None
@@ -133,6 +158,8 @@ class Service:
 
     async def start(self) -> None:
         """Open the store and begin to load. Raises StorageError if the directory cannot be used."""
+        # The loop scores a few vectors itself, when an answer catches up with writes.
+        init_worker_thread()
         self._executor.start()
         self._storage.start()
         self._builder.start()
@@ -150,6 +177,18 @@ class Service:
             max_group_bytes=self.settings.storage.commit_max_bytes,
         )
         await self._committer.start()
+        try:
+            await self.tenancy.start(self._store)
+        except BaseException:
+            await self._committer.stop()
+            await self._storage.run(self._store.close)
+            self._store = None
+            await self._builder.stop()
+            await self._storage.stop()
+            await self._executor.stop()
+            raise
+        # What reading 100,000 tenants has taken meanwhile is 40 MB.
+        await self._give_back_memory()
         self._saver = GraphSaver(self._store, self.clock)
         self._saver.start()
         self._background = [
@@ -171,6 +210,7 @@ class Service:
             await index.drain()
         while self._tasks:
             await asyncio.wait(self._tasks)
+        await self.tenancy.stop()
         if self._committer is not None:
             await self._committer.stop()
         if self._saver is not None:
@@ -180,6 +220,7 @@ class Service:
         for index in self.indexes():
             await index.close()
         self._indexes.clear()
+        self._by_tenant.clear()
         await self._storage.run(self._store.close)
         self._store = None
         await self._builder.stop()
@@ -194,11 +235,11 @@ class Service:
     async def _load(self) -> None:
         began = self.clock.monotonic()
         store = self._opened()
-        specs = [_decode_spec(blob) for _, blob in await self._storage.run(store.indexes)]
+        specs = [decode_spec(blob) for _, blob in await self._storage.run(store.indexes)]
         services = self._services()
         for spec in specs:
             index = await restore_index(spec, store, self._storage, services, self.progress)
-            self._indexes[spec.tenant, spec.name] = index
+            self._open(index)
         self.loading = False
         if specs:
             _log.info(
@@ -226,6 +267,7 @@ class Service:
                 index.cache.sweep(_SWEPT_ANSWERS)
                 index.clusters.nudge()
             self.cache.sweep(_SWEPT_ANSWERS)
+            self.guard.evaluate()
             now = self.clock.monotonic()
             if self._settled.ended(self._work_done(), now):
                 self._spawn(self._give_back_memory())
@@ -251,16 +293,31 @@ class Service:
         except OSError as error:
             _log.warning("the space on disk cannot be counted", error=str(error))
 
+    def _open(self, index: OpenIndex) -> None:
+        """Let commands name an index."""
+        spec = index.spec
+        self._indexes[spec.tenant, spec.name] = index
+        self._by_tenant.setdefault(spec.tenant, {})[spec.name] = index
+
+    def _shut(self, index: OpenIndex) -> None:
+        """Let no command name an index any more."""
+        spec = index.spec
+        del self._indexes[spec.tenant, spec.name]
+        of_tenant = self._by_tenant[spec.tenant]
+        del of_tenant[spec.name]
+        if not of_tenant:
+            del self._by_tenant[spec.tenant]
+
     # -- what there is ----------------------------------------------------------------------------
 
     def indexes(self) -> list[OpenIndex]:
         return list(self._indexes.values())
 
     def indexes_of(self, tenant: str) -> list[OpenIndex]:
-        return [index for (owner, _), index in self._indexes.items() if owner == tenant]
+        return list(self._by_tenant.get(tenant, {}).values())
 
     def index_names(self, tenant: str) -> list[str]:
-        return sorted(name for owner, name in self._indexes if owner == tenant)
+        return sorted(self._by_tenant.get(tenant, {}))
 
     def find_index(self, tenant: str, name: bytes) -> OpenIndex | None:
         return self._indexes.get((tenant, _text(name)))
@@ -305,21 +362,68 @@ class Service:
         if limit and self.memory_bytes + added_bytes > limit:
             raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
 
+    def admit_vectors(
+        self, account: Account | None, index: OpenIndex, write: PutVectors, nbytes: int
+    ) -> None:
+        """Let vectors in, as far as memory and the tenant's quotas allow; before they are written.
+
+        Those that are on their way count as if they were all new.
+
+        Args:
+            account: that pays; None: nobody's.
+            nbytes: of the vectors.
+
+        Raises:
+            OutOfMemoryError, QuotaError: they are not to be written.
+        """
+        self.admit_bytes(account, index, nbytes)
+        if account is None:
+            return
+        limits = account.limits
+        if limits.max_vectors is None and limits.max_bytes is None:
+            return
+        tenant = index.spec.tenant
+        new = 0
+        if write.condition is not Condition.IF_THERE:
+            slot_of = index.state.ids.slot
+            new = sum(1 for id_ in write.ids if slot_of(id_) is None)
+        if limits.max_vectors is not None:
+            there = sum(len(one) for one in self.indexes_of(tenant))
+            account.check_vectors(there + self._reserved.of(tenant).vectors, new)
+        self._reserved.add(tenant, new, nbytes, write.future)
+
+    def admit_bytes(self, account: Account | None, index: OpenIndex, nbytes: int) -> None:
+        """Let so many bytes more into an index. Raises OutOfMemoryError, QuotaError."""
+        self.admit_write(nbytes)
+        if account is None or account.limits.max_bytes is None:
+            return
+        tenant = index.spec.tenant
+        there = sum(one.memory_bytes for one in self.indexes_of(tenant))
+        account.check_bytes(there + self._reserved.of(tenant).nbytes, nbytes)
+
     # -- changing what there is -------------------------------------------------------------------
 
     async def create_index(
-        self, tenant: str, definition: IndexDefinition, *, if_new: bool = False
+        self,
+        tenant: str,
+        definition: IndexDefinition,
+        *,
+        if_new: bool = False,
+        actor: Actor = SERVER,
     ) -> None:
         """Create an index, durably.
 
         Args:
+            actor: who does it, for the audit trail; likewise below.
             if_new: an index that is there already with the same definition is no error.
 
         Raises:
             ExistsError, CommandError: the name is taken; too many indexes.
+            NoAuthError: the tenant has been dropped.
             MisconfError: the disk refuses.
         """
         async with self._changing:
+            self.tenancy.check_stays(tenant)
             there = self._indexes.get((tenant, definition.name))
             if there is not None:
                 if if_new and definition.describes(there.spec):
@@ -343,14 +447,17 @@ class Service:
             # The file first: once the catalogue names an index, nothing may fail any more.
             vectors = await self._storage.run(store.vectors, uid, spec.dim)
             try:
-                await self._commit(PutIndex(uid, _encode_spec(spec)))
+                async with self.tenancy.audit.act(
+                    actor, "index.create", tenant, spec.name, None, plain_spec(spec)
+                ):
+                    await self._commit(PutIndex(uid, encode_spec(spec)))
             except BaseException:
                 await self._storage.run(store.discard, uid)
                 raise
             engine = HeadTailIndex(spec.metric, spec.dim, vectors)
-            self._indexes[tenant, spec.name] = OpenIndex(spec, vectors, engine, self._services())
+            self._open(OpenIndex(spec, vectors, engine, self._services()))
 
-    async def drop_index(self, tenant: str, name: bytes) -> bool:
+    async def drop_index(self, tenant: str, name: bytes, *, actor: Actor = SERVER) -> bool:
         """Drop an index, durably. Returns whether it was there.
 
         Raises:
@@ -361,23 +468,30 @@ class Service:
             if key not in self._indexes:
                 return False
             # No command can name it from here on, so that nothing is added while it drains.
-            index = self._indexes.pop(key)
+            index = self._indexes[key]
+            self._shut(index)
             try:
                 index.refuse_queued()
                 await index.drain()
-                await self._commit(DropIndex(index.spec.uid))
+                spec = index.spec
+                async with self.tenancy.audit.act(
+                    actor, "index.drop", tenant, spec.name, plain_spec(spec)
+                ):
+                    await self._commit(DropIndex(spec.uid))
             except BaseException:
-                self._indexes[key] = index
+                self._open(index)
                 raise
             self._memory_at = float("-inf")
         # Training that is under way ends in seconds; others may create and drop meanwhile.
         await index.close()
         return True
 
-    async def drop_all(self, tenant: str) -> None:
-        """Drop every index of a tenant."""
-        for name in self.index_names(tenant):
-            await self.drop_index(tenant, name.encode())
+    async def drop_all(self, tenant: str, actor: Actor = SERVER) -> None:
+        """Drop every index of a tenant, those that are being created among them."""
+        async with self._changing:
+            names = self.index_names(tenant)
+        for name in names:
+            await self.drop_index(tenant, name.encode(), actor=actor)
 
     async def alter_index(
         self,
@@ -387,6 +501,7 @@ class Service:
         ef: int | None = None,
         nprobe: int | None = None,
         change_policy: Callable[[CachePolicy], CachePolicy] | None = None,
+        actor: Actor = SERVER,
     ) -> None:
         """Change what searches of an index go by, durably, for all that come after it.
 
@@ -396,7 +511,8 @@ class Service:
 
         Raises:
             NoIndexError: there is no such index.
-            CommandError: a field means nothing to its type, or NPROBE exceeds its NLIST.
+            CommandError: a field means nothing to its type, NPROBE exceeds its NLIST, or near hits
+                are wanted of inner products with vectors whose norms are too unequal.
             MisconfError: the disk refuses.
         """
         async with self._changing:
@@ -412,9 +528,15 @@ class Service:
             )
             if change_policy is not None:
                 spec = replace(spec, cache=change_policy(spec.cache))
-                check_policy(spec.metric, spec.cache)
+                wanted = spec.cache.min_recall
+                if wanted and wanted != index.policy.min_recall and spec.metric is Metric.IP:
+                    mean = await self.run(index.engine.mean_norm)
+                    check_norms(index.norm_bound, mean)
             check_nprobe(spec.nprobe, spec.nlist)
-            await self._commit(PutIndex(spec.uid, _encode_spec(spec)))
+            async with self.tenancy.audit.act(
+                actor, "index.alter", tenant, spec.name, plain_spec(index.spec), plain_spec(spec)
+            ):
+                await self._commit(PutIndex(spec.uid, encode_spec(spec)))
             index.alter(spec)
 
     async def build_index(self, tenant: str, name: bytes) -> None:
@@ -459,10 +581,23 @@ class Service:
             raise RuntimeError("the service has not been started")
         return self._store
 
-    async def _commit(self, change: PutIndex | DropIndex) -> None:
+    async def _commit(self, *changes: Change) -> None:
         if self._committer is None:
             raise RuntimeError("the service has not been started")
-        await self._committer.commit(change)
+        await self._committer.commit(*changes)
+
+    def _holdings(self, tenant: str) -> Holdings:
+        """What a tenant keeps now."""
+        indexes = self.indexes_of(tenant)
+        return Holdings(
+            sum(len(index) for index in indexes),
+            sum(index.memory_bytes for index in indexes),
+            self.cache.tenant_bytes(tenant),
+        )
+
+    def _follow_limits(self, tenant: str, limits: TenantLimits) -> None:
+        self.cache.set_tenant_max_bytes(tenant, limits.cache_bytes)
+        self.lanes.set_weight(tenant, _WEIGHTS[limits.priority])
 
     async def _search_costs(self, spec: IndexSpec) -> SearchCosts:
         """What a search of such an index costs on this machine; measured once."""
@@ -484,7 +619,7 @@ class Service:
         if self._committer is None:
             raise RuntimeError("the service has not been started")
         return IndexServices(
-            executor=self._executor,
+            lanes=self.lanes,
             committer=self._committer,
             clock=self.clock,
             counters=lambda: self.counters,
@@ -530,20 +665,3 @@ class Service:
 def _text(name: bytes) -> str:
     """A name to look up. One that is too long to be an index's is cut, and still too long."""
     return name[:256].decode(errors="replace")
-
-
-def _encode_spec(spec: IndexSpec) -> bytes:
-    plain = asdict(spec)
-    plain["cache"]["levels"] = sorted(spec.cache.levels)
-    return json.dumps(plain).encode()
-
-
-def _decode_spec(blob: bytes) -> IndexSpec:
-    plain = json.loads(blob)
-    plain["metric"] = Metric(plain["metric"])
-    plain["type"] = IndexType(plain["type"])
-    # Absent from what was written before there were caches.
-    policy = plain.pop("cache", {})
-    if "levels" in policy:
-        policy["levels"] = frozenset(map(CacheLevel, policy["levels"]))
-    return IndexSpec(**plain, cache=CachePolicy(**policy))

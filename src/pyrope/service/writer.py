@@ -28,9 +28,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from pyrope.cache.write_log import WriteLog
-from pyrope.engine.executor import Executor
 from pyrope.engine.gate import Gate
 from pyrope.engine.head_tail import HeadTailIndex
+from pyrope.engine.lanes import Lane
 from pyrope.errors import MisconfError, PyropeError
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
@@ -95,7 +95,7 @@ class IndexWriter:
         name: str,
         target: Target,
         *,
-        executor: Executor,
+        executor: Lane,
         committer: GroupCommitter,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         counters: Callable[[], ServerCounters],
