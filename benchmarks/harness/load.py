@@ -13,7 +13,6 @@ from __future__ import annotations
 import gc
 import itertools
 import select
-import socket
 import sys
 import time
 from array import array
@@ -26,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.paced import LoadError, NoWriter, Pace, PacedWriter, WriteResult
-from benchmarks.harness.wire import Recipe
+from benchmarks.harness.wire import Recipe, opened
 
 STALL_SECONDS = 120.0
 """A server silent for this long on all connections has failed; the slowest thing asked of one is
@@ -50,6 +49,7 @@ class Job:
         ids_per_reply: where not 0, replies are arrays of decimal ids, of which this many are kept.
         writes: sent beside the requests from the start of the warm-up to the end of the measured
             time (timed jobs only).
+        opening: a command that each connection begins with; empty: none.
     """
 
     port: int
@@ -59,6 +59,7 @@ class Job:
     warmup: float = 0.0
     ids_per_reply: int = 0
     writes: Pace | None = None
+    opening: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +111,8 @@ class _Connection:
         "unsent",
     )
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def __init__(self, port: int, opening: bytes) -> None:
+        self.socket = opened(port, opening)
         self.socket.settimeout(0)
         reader = hiredis.Reader(replyError=_refuse)
         self.fileno = self.socket.fileno()
@@ -149,7 +149,7 @@ def run(
     gc.collect()
     gc.disable()
     try:
-        connections.extend(_Connection(job.port) for _ in range(job.connections))
+        connections.extend(_Connection(job.port, job.opening) for _ in range(job.connections))
         for connection in connections:
             epoll.register(connection.fileno, select.EPOLLIN)
         if job.writes is not None:

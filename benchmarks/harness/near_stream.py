@@ -80,7 +80,8 @@ def stream(data: Paraphrases, found: dict[int, Hits], seed: int) -> Iterator[Str
             seen.close_recall += true * int(close[pair])
         if not served or recall.should_audit(LEVEL, strain, k):
             seen.audits += int(served)
-            recall.record(LEVEL, strain, round(true * k), k, served=good)
+            promised = MIN_RECALL if good else None
+            recall.record(LEVEL, strain, round(true * k), k, promised=promised)
         if number in CHECKPOINTS:
             check_bounds(recall, found, seen)
             yield seen

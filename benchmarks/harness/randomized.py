@@ -2,12 +2,14 @@
 
 They come in bursts: some searches and at most one write, each over a connection of its own, sent
 before any reply is read. So searches wait for one another's results and overlap with writes; a
-search may have been answered before or after the write of its burst. The next burst is sent when
-all have been answered: what was acknowledged has to be in it.
+search may have been answered before or after the write of its burst. The next burst to the same
+index is sent when all have been answered: what was acknowledged has to be in it. Meanwhile others
+are on their way to other indexes, so that neither side waits for the other.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import socket
@@ -26,6 +28,7 @@ from benchmarks.harness.wire import pack
 
 DIM = 16
 METRICS = ("COSINE", "L2", "IP")
+INDEXES_OF_EACH = 3
 SIZE, CAPACITY = 400, 800
 """Vectors of an index at first, and at most."""
 
@@ -110,7 +113,7 @@ class _Connection:
 def run(
     server: Pyrope, operations: int, seed: int, progress: Progress, *, near: bool
 ) -> Correctness:
-    """So many operations, on an index for each metric.
+    """So many operations or a few more, on some indexes of each metric.
 
     Args:
         near: whether some searches ask for near hits that are proven (MINRECALL 1 CERTIFIED).
@@ -120,92 +123,110 @@ def run(
         OSError: a connection failed.
     """
     found = Correctness()
-    connections = [_Connection(server.port) for _ in range(SEARCHES_AT_ONCE + 1)]
-    try:
-        worlds = [
-            _World(metric, connections[0], random.Random(f"{seed} {metric}"), near=near)
-            for metric in METRICS
-        ]
-        chooser = random.Random(seed)
+    names = [(metric, number) for number in range(INDEXES_OF_EACH) for metric in METRICS]
+    with contextlib.ExitStack() as connected:
+        worlds = []
+        for metric, number in names:
+            connections = [_Connection(server.port) for _ in range(SEARCHES_AT_ONCE + 1)]
+            for connection in connections:
+                connected.callback(connection.close)
+            chooser = random.Random(f"{seed} {metric} {number}")
+            worlds.append(_World(metric, number, connections, chooser, near=near))
+        bursts = 0
         while found.operations < operations:
-            chooser.choice(worlds).burst(connections, found)
-            chooser.shuffle(connections)
-            if not found.operations % 64:
+            world = worlds[bursts % len(worlds)]
+            world.judge(found)
+            world.send()
+            bursts += 1
+            if not bursts % 64:
                 progress.part(min(found.operations, operations), operations)
         for world in worlds:
-            world.close(connections[0], found)
-    finally:
-        for connection in connections:
-            connection.close()
+            world.judge(found)
+            world.close(found)
     return found
 
 
 class _World:
-    """An index, and the model that says what it holds."""
+    """An index, the model that says what it holds, and the burst that is on its way to it."""
 
     def __init__(
-        self, metric: str, connection: _Connection, chooser: random.Random, *, near: bool
+        self,
+        metric: str,
+        number: int,
+        connections: list[_Connection],
+        chooser: random.Random,
+        *,
+        near: bool,
     ) -> None:
-        self._index = f"random-{metric.lower()}".encode()
+        self._index = f"random-{metric.lower()}-{number}".encode()
         self._model = PlainModel(metric, DIM, CAPACITY)
+        self._connections = connections
         self._chooser = chooser
         self._generator = np.random.default_rng(chooser.getrandbits(63))
         # Without a bound on norms, inner products of one query say nothing about another's.
         self._near = near and metric != "IP"
         self._newest = 0
+        self._sent: list[tuple[_Connection, _Search | _Write]] = []
         create = (b"DIM", b"%d" % DIM, b"METRIC", metric.encode(), b"TYPE", b"FLAT")
-        connection.call(b"VECTOR.DROP", self._index)
-        connection.call(b"VECTOR.CREATE", self._index, *create)
+        call = connections[0].call
+        call(b"VECTOR.DROP", self._index)
+        call(b"VECTOR.CREATE", self._index, *create)
         for _ in range(SIZE):
             write = self._add()
-            connection.call(*write.words)
+            call(*write.words)
             self._apply(write)
         self._queries = [self._vector() for _ in range(QUERIES)]
 
-    def burst(self, connections: list[_Connection], found: Correctness) -> None:
-        """Send some operations at once, and judge what comes back."""
+    def send(self) -> None:
+        """Send some operations at once."""
         chooser = self._chooser
         if chooser.random() < _REPLACED:
             self._queries[chooser.randrange(QUERIES)] = self._vector()
         if chooser.random() < _FLUSHED:
-            connections[0].call(b"VECTOR.CACHE", b"FLUSH", self._index)
+            self._connections[0].call(b"VECTOR.CACHE", b"FLUSH", self._index)
         searches = [self._search() for _ in range(chooser.randint(0, SEARCHES_AT_ONCE))]
-        write = self._write() if chooser.random() < _WRITES else None
         operations: list[_Search | _Write] = [*searches]
-        if write is not None:
-            operations.insert(chooser.randint(0, len(searches)), write)
-        for connection, operation in zip(connections, operations, strict=False):
+        if chooser.random() < _WRITES:
+            operations.insert(chooser.randint(0, len(searches)), self._write())
+        chooser.shuffle(self._connections)
+        self._sent = list(zip(self._connections, operations, strict=False))
+        for connection, operation in self._sent:
             connection.send(operation.words)
-        replies = [
-            (operation, connection.receive())
-            for connection, operation in zip(connections, operations, strict=False)
-        ]
-        doubtful = [
-            (operation, reply)
-            for operation, reply in replies
-            if isinstance(operation, _Search) and not self._is_right(operation, reply, found)
-        ]
-        if write is not None:
-            answer = next(reply for operation, reply in replies if operation is write)
-            if isinstance(answer, hiredis.ReplyError):
-                raise LoadError(f"the server answered {write.words[0].decode()} with: {answer}")
+
+    def judge(self, found: Correctness) -> None:
+        """Judge what comes back of what was sent."""
+        sent, self._sent = self._sent, []
+        replies = [(operation, connection.receive()) for connection, operation in sent]
+        doubtful: list[tuple[_Search, Any]] = []
+        writes: list[_Write] = []
+        for operation, reply in replies:
+            if isinstance(operation, _Search):
+                if not self._is_right(operation, reply, found):
+                    doubtful.append((operation, reply))
+                continue
+            if isinstance(reply, hiredis.ReplyError):
+                command = operation.words[0].decode()
+                raise LoadError(f"the server answered {command} with: {reply}")
+            writes.append(operation)
+        for write in writes:
             self._apply(write)
             doubtful = [one for one in doubtful if not self._is_right(*one)]
-        found.operations += len(operations)
-        found.searches += len(searches)
-        found.writes += write is not None
+        found.operations += len(sent)
+        found.searches += len(sent) - len(writes)
+        found.writes += len(writes)
         found.wrong += len(doubtful)
         room = 5 - len(found.examples)
         found.examples += [self._told(*one) for one in doubtful[: max(0, room)]]
 
-    def close(self, connection: _Connection, found: Correctness) -> None:
+    def close(self, found: Correctness) -> None:
         """Add up the counters, and drop the index."""
-        flat = connection.call(b"VECTOR.CACHE", b"STATS", self._index)
+        call = self._connections[0].call
+        flat = call(b"VECTOR.CACHE", b"STATS", self._index)
         for name, value in zip(flat[::2], flat[1::2], strict=True):
             if isinstance(value, int):
                 key = name.decode()
                 found.counters[key] = found.counters.get(key, 0) + value
-        connection.call(b"VECTOR.DROP", self._index)
+        call(b"VECTOR.DROP", self._index)
 
     # -- drawing ----------------------------------------------------------------------------------
 

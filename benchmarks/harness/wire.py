@@ -108,6 +108,33 @@ def _fill(template: Template, first: int, rows: NDArray[np.float32]) -> list[byt
     return filled
 
 
+def opened(port: int, opening: bytes = b"") -> socket.socket:
+    """A connection to 127.0.0.1 that blocks, after its first command.
+
+    Args:
+        opening: the command, encoded; empty: none.
+
+    Raises:
+        hiredis.ReplyError: the server's answer to it.
+        OSError: nobody listens there, or not in time.
+    """
+    made = socket.create_connection(("127.0.0.1", port), timeout=10)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if opening:
+        reader = hiredis.Reader()
+        made.sendall(opening)
+        while (reply := reader.gets()) is False:
+            chunk = made.recv(65536)
+            if not chunk:
+                made.close()
+                raise ConnectionError("the server closed the connection after its first command")
+            reader.feed(chunk)
+        if isinstance(reply, hiredis.ReplyError):
+            made.close()
+            raise reply
+    return made
+
+
 class Client:
     """One blocking connection, for everything that is not measured."""
 
