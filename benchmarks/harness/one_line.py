@@ -37,6 +37,8 @@ class OneLine:
 class NoTurns:
     """In the place of `Turns`."""
 
+    alone: str | None = None
+
     def __init__(self, monotonic: Callable[[], float]) -> None: ...
 
     def may_run(self, tenant: str, now: float) -> bool:

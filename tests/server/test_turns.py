@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pyrope.server.turns import Turns
+from pyrope.server.turns import NOBODY, Turns
 from pyrope.testing.clock import ManualClock
 from servers import RunningServer, encode, exchange, running_server
 
@@ -26,7 +26,9 @@ class Loop:
     def arrives(self, tenant: str, seconds: float) -> None:
         """A packet of a tenant, whose commands take so long."""
         now = self.clock.monotonic()
-        if self.turns.may_run(tenant, now):
+        if tenant == self.turns.alone:
+            self.work(tenant, seconds)()
+        elif self.turns.may_run(tenant, now):
             self.work(tenant, seconds)()
             self.turns.used(tenant, now)
         else:
@@ -116,6 +118,24 @@ async def test_what_puts_itself_off_again_waits_for_the_next_round() -> None:
         assert len(runs) == number
 
 
+async def test_clients_that_sign_in_are_not_in_the_way_of_their_own_tenant() -> None:
+    loop = Loop()
+    for _ in range(20):
+        loop.arrives(NOBODY, SHARE)
+        loop.arrives("a", SHARE)
+        loop.arrives("a", SHARE)
+    assert loop.log == [NOBODY, "a", "a"] * 20
+
+
+async def test_those_that_have_not_signed_in_have_a_share_beside_tenants() -> None:
+    loop = Loop()
+    loop.arrives("b", 0.0)
+    loop.arrives("a", 0.0)
+    for _ in range(3):
+        loop.arrives(NOBODY, SHARE)
+    assert loop.log == ["b", "a", NOBODY]
+
+
 async def test_a_tenant_that_is_alone_again_is_not_put_off() -> None:
     loop = Loop()
     loop.arrives("b", SHARE)
@@ -142,7 +162,9 @@ def test_everything_is_run_once_and_each_tenant_s_in_order(
 
             sent[tenant].append(number)
             now = loop.clock.monotonic()
-            if loop.turns.may_run(tenant, now):
+            if tenant == loop.turns.alone:
+                work()
+            elif loop.turns.may_run(tenant, now):
                 work()
                 loop.turns.used(tenant, now)
             else:

@@ -463,17 +463,17 @@ def began(**chosen: Any) -> CachesAgainstDictionary:
 
 
 @pytest.mark.parametrize("turns", [0, 1])
-@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(("many", "batch_max"), [(False, 64), (True, 64), (True, 1)])
 @pytest.mark.parametrize("close", ["add", "remove"])
 @pytest.mark.parametrize("there", [[], VECTORS[:6]])
 @pytest.mark.parametrize("attributes", [False, True])
 def test_a_write_while_an_answer_is_on_its_way(
-    *, turns: int, many: bool, close: str, there: list[bytes], attributes: bool
+    *, turns: int, many: bool, batch_max: int, close: str, there: list[bytes], attributes: bool
 ) -> None:
-    """To others who wait for it too; in batches of one, where there are several queries."""
-    machine = began(many=there, batch_max=1)
+    """In one batch or in several, to who asked for it and to others who wait for it too."""
+    machine = began(many=there, batch_max=batch_max)
     try:
-        both = [Wish(), Wish(attributes=attributes)]
+        both = [Wish(attributes=attributes), Wish()]
         machine.write_under_a_search(Asked(QUERIES[0], 3), both, turns, many, close)
         machine.budgets_are_kept()
         machine.every_search_is_counted_once()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyrope.commands.context import Context
-from pyrope.commands.search_effort import COUNT, asked_of
+from pyrope.commands.search_effort import COUNT
 from pyrope.engine.base import SearchOptions
 from pyrope.resp.values import Raw
 from pyrope.resp.writer import encode, encode_bulk, encode_scores
@@ -69,15 +69,18 @@ class Renderer:
 
     def _charge(self, answer: Answer, queries: int) -> tuple[float, float]:
         """Units that an answer costs, and those that the caches have saved; they are charged."""
-        costs, asked = self.index.costs, asked_of(self.options, self.search_options)
+        costs, options, effort = self.index.costs, self.options, self.search_options
         level = answer.source.level
+        count, exact = options.get("count", COUNT), "exact" in options
         saved = 0.0
         if level in _SEARCHED:
-            cost = costs.search(asked, answer.hits.matching, queries) / queries
+            matching = answer.hits.matching
+            cost = costs.search(count, effort, exact=exact, matching=matching, queries=queries)
+            cost /= queries
         else:
             cost = costs.cached(answer.rescored, queries)
-            if "with_info" in self.options:
-                saved = max(0.0, costs.saved(asked))
+            if "with_info" in options:
+                saved = max(0.0, costs.saved(count, effort, exact=exact))
         if self.account is not None:
             self.account.charge(cost, level)
         return cost, saved

@@ -38,7 +38,7 @@ from pyrope.resp.limits import UNAUTHENTICATED_LIMITS, ReaderLimits
 from pyrope.resp.reader import CommandReader
 from pyrope.resp.writer import encode, encode_error
 from pyrope.server.dispatch import Dispatcher, Entry
-from pyrope.server.turns import Turns
+from pyrope.server.turns import NOBODY, Turns
 from pyrope.service.promise import Promise
 from pyrope.tenants.enforcer import Account
 
@@ -150,12 +150,16 @@ class Connection(asyncio.Protocol):
         client = self.client
         self.server.counters.net_input_bytes_total += len(data)
         client.last_command_at = self._now = began = self._monotonic()
-        tenant = client.tenant
-        if self._turns.may_run(tenant, began):
+        tenant = client.tenant if client.authenticated else NOBODY
+        if self._put_off:
+            self._put_off += data
+        elif tenant == self._turns.alone:
+            self._receive(data)
+        elif self._turns.may_run(tenant, began):
             self._receive(data)
             self._turns.used(tenant, began)
         else:
-            self._put_off += data
+            self._put_off = data
             self._pause_reading()
             self._turns.wait(tenant, self._take_turn)
 

@@ -21,14 +21,23 @@ _SHARE_S = 0.0005
 connection's own turn, which is of the same order, does that. Less makes the flood pay more for
 being put off, more makes the others wait longer (`python -m benchmarks.noisy_neighbour`)."""
 
+NOBODY = ""
+"""In a tenant's place, of those that have not signed in. They have a share where there are shares,
+and do not bring them about: a lone tenant's clients may come and go all the time."""
+
 _CONTENDED_S = 1.0
 """Tenants that have sent something within so long of one another are in each other's way."""
 
 
 class Turns:
-    """Of one loop; for use on it."""
+    """Of one loop; for use on it.
+
+    Attributes:
+        alone: the tenant that is known to be alone, and need not ask; None: there is none such.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
+        self.alone: str | None = None
         self._monotonic = monotonic
         self._tenant: str | None = None
         self._contended_until = float("-inf")
@@ -39,11 +48,13 @@ class Turns:
 
     def may_run(self, tenant: str, now: float) -> bool:
         """Whether what has come in of a tenant may be looked at now, in this round."""
-        if tenant != self._tenant:
+        if tenant != self._tenant and tenant:
             if self._tenant is not None:
                 self._contended_until = now + _CONTENDED_S
             self._tenant = tenant
+            self.alone = None
         if now >= self._contended_until:
+            self.alone = tenant or None
             return True
         return self._used.get(tenant, 0.0) < _SHARE_S and tenant not in self._waiting
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
+from pyrope.engine.base import SearchOptions
 from pyrope.engine.factory import TailOptions
 from pyrope.engine.head_tail import HeadTailIndex
-from pyrope.service.search import Search
 from pyrope.tenants.cost import REQUEST, CostModel
 from pyrope.tenants.cost import Search as Work
 from pyrope.types import IndexSpec, IndexType
@@ -24,7 +24,24 @@ class Priced(Protocol):
     engine: HeadTailIndex
     active_type: IndexType
 
+    @property
+    def sequence(self) -> int:
+        """Number of the last write."""
+        ...
+
     def __len__(self) -> int: ...
+
+
+# Kinds of searches whose price is kept until the index is another one.
+_PRICES = 256
+# Binary digits of a number of vectors that count: a price does not follow every single write.
+_DIGITS = 10
+
+
+def _rounded(count: int) -> int:
+    """A number of vectors, to within a thousandth or two of it."""
+    unimportant = max(0, count.bit_length() - _DIGITS)
+    return count >> unimportant << unimportant
 
 
 class IndexCosts:
@@ -35,19 +52,39 @@ class IndexCosts:
         self._options = options
         self._model: CostModel | None = None
         self._of: tuple[object, ...] = ()
+        # Of the index, when it was looked at last: its writes, what has come into its tail or gone,
+        # its vectors and those in the head.
+        self._sequence = self._tail_changes = -1
+        self._spec: IndexSpec | None = None
+        self._state = (0, 0)
+        self._priced: CostModel | None = None
+        self._prices: dict[tuple[Any, ...], float] = {}
 
-    def search(self, asked: Search, matching: int | None, queries: int = 1) -> float:
+    def search(
+        self,
+        count: int,
+        options: SearchOptions,
+        *,
+        exact: bool,
+        matching: int | None,
+        queries: int = 1,
+    ) -> float:
         """Units of a request that no cache answered.
 
         Args:
+            count: hits wanted of each query.
+            options: effort.
+            exact: scan everything.
             matching: vectors that the filter let through; None: there is none.
             queries: in the request.
         """
-        return self._now().search(self._work(asked, matching, queries))
+        return REQUEST + self._work(
+            count, options.ef, options.nprobe, options.max_scans, exact, matching, queries
+        )
 
-    def saved(self, asked: Search) -> float:
+    def saved(self, count: int, options: SearchOptions, *, exact: bool) -> float:
         """Units that a cached answer spares, at the least: as if there were no filter."""
-        return self._now().work(self._work(asked, None, 1))
+        return self._work(count, options.ef, options.nprobe, options.max_scans, exact, None, 1)
 
     def cached(self, rescored: int, queries: int = 1) -> float:
         """Units of an answer from a cache, of which so many candidates were scored again.
@@ -65,20 +102,44 @@ class IndexCosts:
         """Units to delete vectors, or change their attributes, in one request."""
         return self._now().delete(vectors)
 
-    def _work(self, asked: Search, matching: int | None, queries: int) -> Work:
+    def _work(self, *asked: Any) -> float:
+        """Units of what is asked, as `saved` orders it; the same is asked again and again."""
         index = self._index
-        options = asked.options
-        return Work(
-            live=len(index),
-            k=asked.count,
-            head=index.engine.head_count,
-            ef=options.ef,
-            nprobe=options.nprobe,
-            max_scans=options.max_scans,
-            matching=matching,
-            exact=asked.exact,
-            queries=queries,
-        )
+        if (
+            index.sequence != self._sequence
+            or index.engine.tail_changes != self._tail_changes
+            or index.spec is not self._spec
+        ):
+            self._look()
+        price = self._prices.get(asked)
+        if price is None:
+            state = self._state
+            if len(self._prices) >= _PRICES:
+                self._prices.clear()
+            count, ef, nprobe, max_scans, exact, matching, queries = asked
+            price = self._prices[asked] = self._now().work(
+                Work(
+                    live=state[0],
+                    k=count,
+                    head=min(state[1], state[0]),
+                    ef=ef,
+                    nprobe=nprobe,
+                    max_scans=max_scans,
+                    matching=None if matching is None else min(matching, state[0]),
+                    exact=exact,
+                    queries=queries,
+                )
+            )
+        return price
+
+    def _look(self) -> None:
+        """See whether the index has become one with other prices."""
+        index = self._index
+        self._sequence, self._tail_changes = index.sequence, index.engine.tail_changes
+        state = _rounded(len(index)), _rounded(index.engine.head_count)
+        if state != self._state or index.spec is not self._spec or self._now() is not self._priced:
+            self._state, self._spec, self._priced = state, index.spec, self._now()
+            self._prices.clear()
 
     def _now(self) -> CostModel:
         index = self._index

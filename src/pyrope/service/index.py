@@ -371,7 +371,7 @@ class OpenIndex:
 
     def search_cost(self, asked: Search) -> float:
         """Units that an answer from the caches spares, about."""
-        return self.costs.saved(asked)
+        return self.costs.saved(asked.count, asked.options, exact=asked.exact)
 
     # -- writing ----------------------------------------------------------------------------------
 
