@@ -13,7 +13,7 @@ from benchmarks.harness.scaling import Case, Key, Writes, case_from_json, estima
 
 from benchmarks import scale
 
-TINY = ["--counts", "600", "--dims", "16", "--queries", "40", "--seconds", "0.1"]
+TINY = ["--counts", "600", "--dims", "16", "--queries", "40", "--seconds", "0.4"]
 TINY += ["--mixed-seconds", "0.3", "--write-rate", "200"]
 
 

@@ -372,6 +372,8 @@ class CachesAgainstDictionary(CachesAtOnce):
             rows = b"".join(centroids)
             assert self.call(b"VECTOR.CLUSTER", b"SET", NAME, b"FP32", rows) == b"OK"
             return
+        # What has expired may go at any time.
+        self.sweep()
         before = len(self.index.cache)
         gone = self.call(b"VECTOR.CACHE", b"INVALIDATE", NAME, b"ID", id_)
         assert len(self.index.cache) == before - gone
