@@ -389,3 +389,22 @@ def test_limits_that_no_bucket_can_have_are_an_error() -> None:
     server = Server(a=replace(UNLIMITED, qps=-1.0))
     with pytest.raises(ValueError, match="no rate can be"):
         server.enforcer.enter("a")
+
+
+def test_a_hit_is_charged_like_any_other_answer() -> None:
+    clock = ManualClock()
+    charged = []
+    for in_the_same_turn in (False, True):
+        ledger = Ledger(clock)
+        ledger.open([])
+        account = TenantQuotaEnforcer(clock, ledger, lambda _: TenantLimits()).enter("a")
+        account.admit()
+        if in_the_same_turn:
+            account.charge_hit(50_000_000, "exact")
+        else:
+            account.charge(50.0, "exact")
+        account.leave()
+        usage = ledger.look_up("a", ledger.period)
+        assert usage is not None
+        charged.append((usage.requests, usage.hits, usage.compute_units))
+    assert charged[0] == charged[1] == (1, 1, 50.0)

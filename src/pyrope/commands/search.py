@@ -23,6 +23,7 @@ from pyrope.service.index import OpenIndex
 from pyrope.service.search import SearchRequest
 from pyrope.tenants.cost import REQUEST
 from pyrope.tenants.pressure import SPENT, Adjustment
+from pyrope.tenants.usage import micro_of
 
 GROUP = "vector"
 _TIMEOUT_MAX_MS = 3_600_000
@@ -32,6 +33,7 @@ _SESSION_MAX_BYTES = 256
 _CACHED_ROWS = 32
 # What a native library's 32-bit integer holds.
 _MAX_SCANS = 2**31 - 1
+_HIT_MICRO = micro_of(REQUEST)
 
 
 def _to_filter(raw: bytes, limits: LimitSettings) -> Filter:
@@ -165,7 +167,7 @@ def search(context: Context, args: list[bytes]) -> Pending | Raw:
         if kept is not None:
             reply, source = kept
             if account is not None:
-                account.charge(REQUEST, source.level)
+                account.charge_hit(_HIT_MICRO, source.level)
             return Raw(reply)
     received_at = server.clock.monotonic()
     limits = server.settings.limits
