@@ -13,6 +13,7 @@ import contextlib
 import json
 import random
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +29,7 @@ from benchmarks.harness.wire import pack
 
 DIM = 16
 METRICS = ("COSINE", "L2", "IP")
-INDEXES_OF_EACH = 3
+INDEXES_OF_EACH = 4
 SIZE, CAPACITY = 400, 800
 """Vectors of an index at first, and at most."""
 
@@ -111,11 +112,12 @@ class _Connection:
 
 
 def run(
-    server: Pyrope, operations: int, seed: int, progress: Progress, *, near: bool
+    servers: Sequence[Pyrope], operations: int, seed: int, progress: Progress, *, near: bool
 ) -> Correctness:
     """So many operations or a few more, on some indexes of each metric.
 
     Args:
+        servers: that the indexes are divided among.
         near: whether some searches ask for near hits that are proven (MINRECALL 1 CERTIFIED).
 
     Raises:
@@ -127,6 +129,7 @@ def run(
     with contextlib.ExitStack() as connected:
         worlds = []
         for metric, number in names:
+            server = servers[number % len(servers)]
             connections = [_Connection(server.port) for _ in range(SEARCHES_AT_ONCE + 1)]
             for connection in connections:
                 connected.callback(connection.close)

@@ -155,7 +155,7 @@ def test_there_is_no_value_for_some_sizes() -> None:
 
 
 def test_randomized_operations_find_nothing_wrong(pyrope: Pyrope) -> None:
-    found = randomized.run(pyrope, 1500, 7, Progress(), near=True)
+    found = randomized.run([pyrope], 1500, 7, Progress(), near=True)
     assert found.operations >= 1500
     assert found.operations == found.searches + found.writes
     assert found.wrong == 0, found.examples
