@@ -14,10 +14,10 @@ FLOORS = (
     {"__init__"},
     {"errors", "types"},
     {"clock", "config", "log", "metrics"},
-    {"cache", "engine", "resp", "semantic", "storage", "tenants"},
+    {"cache", "embed", "engine", "llm", "resp", "semantic", "storage", "tenants"},
     {"service"},
     {"commands"},
-    {"server"},
+    {"http", "server"},
     {"cli"},
     {"__main__"},
 )
@@ -29,13 +29,20 @@ OUTSIDE_THE_FLOORS = {"testing"}
 HOMES = {
     "click": {"cli", "config.__main__"},
     "faiss": {"engine"},
+    "fastapi": {"http"},
+    "google": {"embed", "llm"},
     "hnswlib": {"engine"},
     "lmdb": {"storage"},
-    "pydantic": {"config"},
+    "openai": {"embed", "llm"},
+    "prometheus_client": {"http"},
+    "pydantic": {"config", "http", "llm"},
     "pydantic_settings": {"config"},
     "structlog": {"log"},
+    "tiktoken": {"llm"},
     "time": {"clock"},
+    "uvicorn": {"http"},
     "uvloop": {"cli"},
+    "wordllama": {"embed"},
 }
 """Which rooms or modules may import a library."""
 

@@ -1,0 +1,1 @@
+"""The language model that advises the caches, off the path of every request."""
