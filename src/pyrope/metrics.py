@@ -39,16 +39,16 @@ class Histogram:
         self._counts = [0] * _BUCKETS
         self.count = 0
 
-    def record(self, nanoseconds: int) -> None:
-        self.count += 1
-        self.recorded_total += 1
+    def record(self, nanoseconds: int, times: int = 1) -> None:
+        self.count += times
+        self.recorded_total += times
         shift = nanoseconds.bit_length() - _STEPS_LOG2 - 1
         if shift <= 0:
-            self._counts[nanoseconds if nanoseconds > 0 else 0] += 1
+            self._counts[nanoseconds if nanoseconds > 0 else 0] += times
         elif shift > _TOP_BIT - _STEPS_LOG2:
-            self._counts[-1] += 1
+            self._counts[-1] += times
         else:
-            self._counts[(shift << _STEPS_LOG2) + (nanoseconds >> shift)] += 1
+            self._counts[(shift << _STEPS_LOG2) + (nanoseconds >> shift)] += times
 
     @staticmethod
     def _upper(bucket: int) -> int:
@@ -126,6 +126,11 @@ class CommandStats:
         if len(samples) >= _SAMPLES_MAX:
             self._fold()
 
+    def record_alike(self, seconds: float, times: int) -> None:
+        """Record that many calls, of which each is taken to have lasted as long."""
+        self._seconds += seconds * times
+        self._latency.record(int(seconds * 1e9), times)
+
     @property
     def calls(self) -> int:
         self._fold()
@@ -167,6 +172,7 @@ class ServerCounters:
     errors_by_prefix: dict[str, int] = field(default_factory=dict)
     searches_total: int = 0
     search_batches_total: int = 0
+    shortcuts_total: int = 0
     vectors_written_total: int = 0
     vectors_deleted_total: int = 0
     vectors_expired_total: int = 0

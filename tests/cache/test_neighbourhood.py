@@ -22,12 +22,14 @@ class World:
         self.higher = higher
         self.log = WriteLog(200)
         self.numbers: dict[int, float] = {}
+        # What is still there of those that were removed, too.
+        self.rows: dict[int, float] = {}
         self.matching: set[int] = set()
 
     def put(self, slot: int, number: float, *, matches: bool = True) -> None:
         if slot in self.numbers:
             self.remove(slot)
-        self.numbers[slot] = number
+        self.numbers[slot] = self.rows[slot] = number
         if matches:
             self.matching.add(slot)
         self.log.added(np.array([slot]))
@@ -67,9 +69,13 @@ class World:
             part = self.matching if kept.filtered else self.numbers
             return np.array([s for s in slots.tolist() if s in part], np.int64)
 
+        def live(slots: Any) -> Any:
+            return np.array([s for s in slots.tolist() if s in self.rows], np.int64)
+
         return kept.catch_up(
             self.log,
-            lambda slots: np.array([self.numbers[s] for s in slots.tolist()], np.float32),
+            lambda slots: np.array([self.rows[s] for s in slots.tolist()], np.float32),
+            live,
             takes_part,
             higher_is_nearer=self.higher,
             most=most,

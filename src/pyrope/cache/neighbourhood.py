@@ -14,6 +14,9 @@ from pyrope.types import Slots
 Score = Callable[[Slots], NDArray[np.float32]]
 """Scores of live slots for the query of a neighbourhood; of the nearest as a search gives them."""
 
+Live = Callable[[Slots], Slots]
+"""Those of some slots that hold a vector; it may have expired."""
+
 TakesPart = Callable[[Slots], Slots | None]
 """Those of some slots that hold a vector now and match the filter of a neighbourhood; None where
 that takes longer than it is worth."""
@@ -85,6 +88,7 @@ class Neighbourhood:
         self,
         log: WriteLog,
         score: Score,
+        live: Live,
         takes_part: TakesPart,
         *,
         higher_is_nearer: bool,
@@ -109,14 +113,16 @@ class Neighbourhood:
             # What has changed is judged anew, whether it was here or not.
             gone = np.concatenate([gone, writes.changed])
             new = np.concatenate([new, writes.changed])
-        if len(new) > most:
+        if len(new) > most or not self._lose(np.concatenate([gone, new])):
             return Repair.IMPOSSIBLE
-        if not self._lose(np.concatenate([gone, new])):
+        # Of the nearest, which are scored with care, none must be shut out by the filter. Without
+        # one, most need not be looked at: they are too far away.
+        new = _distinct(new)
+        candidates = takes_part(new) if self.filtered else live(new)
+        if candidates is None or not self._gain(
+            candidates, score, takes_part, higher_is_nearer=higher_is_nearer
+        ):
             return Repair.IMPOSSIBLE
-        new_here = takes_part(_distinct(new))
-        if new_here is None:
-            return Repair.IMPOSSIBLE
-        self._gain(new_here, score, higher_is_nearer=higher_is_nearer)
         self.position = log.position
         return Repair.DONE
 
@@ -134,17 +140,32 @@ class Neighbourhood:
                 self.slots, self.scores = self.slots[kept], self.scores[kept]
         return self.exhaustive or len(self.slots) > 0
 
-    def _gain(self, slots: Slots, score: Score, *, higher_is_nearer: bool) -> None:
-        """Take in those of the slots, which are not here, that belong here."""
+    def _gain(
+        self, slots: Slots, score: Score, takes_part: TakesPart, *, higher_is_nearer: bool
+    ) -> bool:
+        """Take in those of the slots, which are not here, that belong here.
+
+        Args:
+            slots: ascending, each once; they hold vectors, and match the filter if there is one.
+            takes_part: without a filter, asked about the few that are near enough.
+
+        Returns:
+            False where it takes too long to tell.
+        """
         if not len(slots):
-            return
+            return True
         scores = score(slots)
         if not self.exhaustive:
             last = self.scores[-1]
             near = scores >= last if higher_is_nearer else scores <= last
             slots, scores = slots[near], scores[near]
             if not len(slots):
-                return
+                return True
+        named = slots if self.filtered else takes_part(slots)
+        if named is None:
+            return False
+        if len(named) < len(slots):
+            slots, scores = named, score(named)
         slots = np.concatenate([self.slots, slots])
         scores = np.concatenate([self.scores, scores])
         order = np.lexsort((slots, -scores if higher_is_nearer else scores))
@@ -156,6 +177,7 @@ class Neighbourhood:
             order = order[: self.width]
         self.exhaustive = self.exhaustive and len(slots) <= self.width
         self.slots, self.scores = slots[order], scores[order]
+        return True
 
 
 def _distinct(slots: Slots) -> Slots:

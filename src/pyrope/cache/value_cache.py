@@ -120,6 +120,11 @@ class Owner(Account[V]):
         self.hits += 1
         return stored.value
 
+    def used(self, times: int) -> None:
+        """Count lookups that somebody else has found, and added to the counts of their entries."""
+        self._sketch.recorded += times
+        self.hits += times
+
     def peek(self, key: Hashable) -> V | None:
         """The value, not counted; None where there is none, or it has expired."""
         stored = self.entries.get(key)

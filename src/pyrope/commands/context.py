@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,6 +14,7 @@ from pyrope.commands.slowlog import SlowLog
 from pyrope.config import Settings
 from pyrope.metrics import ServerCounters
 from pyrope.service.audit import Actor
+from pyrope.service.caching import IndexCache
 from pyrope.service.promise import Promise
 from pyrope.service.service import Service
 from pyrope.tenants.enforcer import Account
@@ -80,6 +81,8 @@ class Client:
         revision: of the registry of tenants, up to which all this is known to be true.
         quiet: what CLIENT REPLY has asked for: any of `REPLY_OFF`, `REPLY_SKIP` (this reply is not
             sent) and `REPLY_SKIP_NEXT`.
+        deferred: the end of the line of writes that wait for their texts to be embedded, done once
+            all are on their way to their indexes; None: there never was one.
     """
 
     id: int
@@ -101,9 +104,15 @@ class Client:
     rank: int = 0
     revision: int = -1
     quiet: int = 0
+    deferred: asyncio.Future[None] | None = None
     no_evict: bool = False
     no_touch: bool = False
     last_command: str = "NULL"
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether writes wait for their texts to be embedded."""
+        return self.deferred is not None and not self.deferred.done()
 
     def bind(self, identity: Identity | None, registry: TenantRegistry) -> None:
         """Be somebody; None: nobody, who may only sign in."""
@@ -142,6 +151,27 @@ class Server:
     clients: dict[int, Client] = field(default_factory=dict)
     listening: tuple[str, ...] = ()
 
+    def note_slow(
+        self, client: Client, args: list[bytes], seconds: float, *, keeps_secret: bool
+    ) -> None:
+        """Tell of a command that took long, where it took as long as is to be told.
+
+        Args:
+            keeps_secret: whether its arguments may hold a key.
+        """
+        settings = self.settings.slowlog
+        if 0 < settings.spike_threshold_ms <= seconds * 1000:
+            self.latency.record("command", at=self.clock.wall(), seconds=seconds)
+        if 0 <= settings.slower_than_us <= seconds * 1e6 and not keeps_secret:
+            self.slow_log.add(
+                args,
+                at=self.clock.wall(),
+                microseconds=seconds * 1e6,
+                address=client.address,
+                client_name=client.name,
+                max_len=settings.max_len,
+            )
+
 
 @dataclass(slots=True)
 class Context:
@@ -150,12 +180,19 @@ class Context:
     Attributes:
         account: that pays for the command at hand, if it is one that is paid for.
         strain: on what it may take; see `pyrope.tenants.pressure`.
+        repeatable: what may be told about the reply, if a command has been given one that is kept
+            for its very words; whoever runs it takes it away.
+        precondition: asked with what is about to be changed, before it is: an index's `IndexSpec`,
+            a `Tenant`. It raises what the client is to be told where that is not what the client
+            knows. None: whatever is there is changed, as commands have it.
     """
 
     client: Client
     server: Server
     account: Account | None = None
     strain: float = 0.0
+    repeatable: tuple[IndexCache, tuple[Hashable, ...]] | None = None
+    precondition: Callable[[Any], None] | None = None
 
     @property
     def actor(self) -> Actor:

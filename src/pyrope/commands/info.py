@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pyrope import __version__
+from pyrope.commands import llm
 from pyrope.commands.context import Server
 from pyrope.commands.spec import Command
 from pyrope.service.index import OpenIndex
@@ -133,6 +134,7 @@ def _stats(server: Server) -> Section:
         "protocol_errors": counters.protocol_errors_total,
         "searches": counters.searches_total,
         "search_batches": counters.search_batches_total,
+        "search_shortcuts": counters.shortcuts_total,
         "vectors_written": counters.vectors_written_total,
         "vectors_deleted": counters.vectors_deleted_total,
         "vectors_expired": counters.vectors_expired_total,
@@ -180,6 +182,10 @@ def _tenants(server: Server, tenant: str | None) -> Section:
             **shown,
         }
     return shown
+
+
+def _llm(server: Server) -> Section:
+    return llm.describe(server)
 
 
 def _all_commands(server: Server) -> Iterator[Command]:
@@ -232,12 +238,22 @@ _SECTIONS: Mapping[str, Callable[[Server], Section] | None] = {
     "persistence": _persistence,
     "stats": _stats,
     **dict.fromkeys(_OWN),
+    "llm": _llm,
     "errorstats": _errorstats,
     "commandstats": _commandstats,
     "latencystats": _latencystats,
 }
 _OF_EVERYBODY = frozenset(
-    {"clients", "memory", "persistence", "stats", "errorstats", "commandstats", "latencystats"}
+    {
+        "clients",
+        "memory",
+        "persistence",
+        "stats",
+        "llm",
+        "errorstats",
+        "commandstats",
+        "latencystats",
+    }
 )
 """Sections that add up what all tenants do: for the administrator, as who knows its own part of
 such a sum knows that of the others."""

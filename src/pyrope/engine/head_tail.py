@@ -256,6 +256,11 @@ class HeadTailIndex:
         there = np.nonzero(found.slots >= 0)
         return there[0], found.slots[there], found.scores[there]
 
+    def live(self, slots: Slots) -> Slots:
+        """Those of the slots that hold a vector."""
+        alive: Slots = slots[self._table.live[slots]]
+        return alive
+
     def scores(
         self, query: Float32Matrix, slots: Slots, nearest: int, *, exact: bool
     ) -> NDArray[np.float32]:
@@ -266,14 +271,20 @@ class HeadTailIndex:
                 are scored as a search scores them; the others may be off by a rounding.
             exact: as a full scan does, whatever the tail.
         """
-        scores: NDArray[np.float32] = self._reranker.scores(query, slots[None])[0]
-        if (exact or not self.tail_count) and len(slots):
-            best = np.arange(len(slots))
-            if nearest < len(slots):
-                keys = (-scores if self.metric.higher_is_nearer else scores).astype(np.float64)
-                last = np.partition(keys, nearest - 1)[nearest - 1]
-                best = np.flatnonzero(~(keys > last + self._slack(query, slots, last)))
+        if not len(slots):
+            return np.empty(0, dtype=np.float32)
+        best = np.arange(len(slots))
+        if nearest < len(slots):
+            scores = self._reranker.scores_nearby(query, slots)
+            keys = (-scores if self.metric.higher_is_nearer else scores).astype(np.float64)
+            last = np.partition(keys, nearest - 1)[nearest - 1]
+            best = np.flatnonzero(~(keys > last + self._slack(query, slots, last)))
+        else:
+            scores = np.empty(len(slots), dtype=np.float32)
+        if exact or not self.tail_count:
             scores[best] = self._scan.rescore(query, np.zeros(len(best), np.intp), slots[best])
+        else:
+            scores[best] = self._reranker.scores(query, slots[best][None])[0]
         return scores
 
     def _slack(self, query: Float32Matrix, slots: Slots, score: float) -> float:

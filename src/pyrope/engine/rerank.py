@@ -17,6 +17,8 @@ _faiss: Any = faiss
 
 # Norms between which no product, square or quotient of theirs leaves float32, or loses precision.
 _SMALLEST_NORM, _LARGEST_NORM = np.float32(1e-15), np.float32(1e15)
+# Rows that lie together, on average, for it to be worth while to look for them.
+_RUN_ROWS = 32
 # Candidates of all queries that are scored at a time, at some 40 bytes each.
 _SCORED_AT_ONCE = 2**18
 
@@ -75,6 +77,49 @@ class Reranker:
             np.take_along_axis(scores, order, axis=1),
         )
 
+    def scores_nearby(self, query: Float32Matrix, slots: Slots) -> NDArray[np.float32]:
+        """Scores of one query with slots, as `scores` gives them but for rounding, shape (w,).
+
+        What was written together lies together, and is read in one go: in half the time that rows
+        take one by one.
+
+        Args:
+            query: raw, shape (1, dim).
+            slots: of vectors, shape (w,).
+        """
+        starts = np.flatnonzero(np.diff(slots, prepend=-2) != 1)
+        if len(starts) * _RUN_ROWS > len(slots):
+            return self.scores(query, slots[None]).reshape(-1)
+        norms = self._table.norms[slots]
+        square = float(np.dot(query[0], query[0]))
+        if (
+            not _SMALLEST_NORM**2 <= square <= _LARGEST_NORM**2
+            or norms.min() < _SMALLEST_NORM
+            or norms.max() > _LARGEST_NORM
+        ):
+            return self.scores(query, slots[None]).reshape(-1)
+        scores = np.empty(len(slots), dtype=np.float32)
+        distance = self._metric is Metric.L2
+        native = _faiss.fvec_L2sqr_ny if distance else _faiss.fvec_inner_products_ny
+        view = self._source.view()
+        for start, stop in zip(starts, [*starts[1:], len(slots)], strict=True):
+            rows = view[slots[start] : slots[stop - 1] + 1]
+            native(
+                *map(_faiss.swig_ptr, (scores[start:stop], query, rows)), len(query[0]), len(rows)
+            )
+        return self._finished(scores, norms, square)
+
+    def _finished(
+        self, scores: NDArray[np.float32], norms: NDArray[np.float32], square: Any
+    ) -> NDArray[np.float32]:
+        """Squared distances or inner products, in the metric's own unit; changed in place."""
+        if self._metric is Metric.L2:
+            np.sqrt(scores, out=scores)
+        elif self._metric is Metric.COSINE:
+            scores /= norms * np.sqrt(square)
+            np.clip(scores, -1, 1, out=scores)
+        return scores
+
     def scores(self, queries: Float32Matrix, candidates: Slots) -> NDArray[np.float32]:
         """Scores in the metric's own unit, float32, shape (n, w); NaN where there is no candidate.
 
@@ -102,11 +147,7 @@ class Reranker:
         native = _faiss.fvec_L2sqr_by_idx if distance else _faiss.fvec_inner_products_by_idx
         arrays = (scores, queries, self._source.view(), candidates)
         native(*map(_faiss.swig_ptr, arrays), dim, count, candidates.shape[1])
-        if distance:
-            np.sqrt(scores, out=scores)
-        elif self._metric is Metric.COSINE:
-            scores /= norms * np.sqrt(squares)[:, None]
-            np.clip(scores, -1, 1, out=scores)
+        self._finished(scores, norms, squares[:, None])
         if any_missing:
             scores[missing] = np.nan
         return scores

@@ -40,10 +40,14 @@ class RecentQueries:
     def nbytes(self) -> int:
         return self._rows.nbytes
 
-    def offer(self, query: NDArray[np.float32] | bytes) -> None:
-        """One more query: float32, shape (dim,), or its bytes."""
-        if self._passed:
-            self._passed -= 1
+    def offer(self, query: NDArray[np.float32] | bytes, times: int = 1) -> None:
+        """One more query: float32, shape (dim,), or its bytes.
+
+        Args:
+            times: queries that there were, of which this is one; it may be taken for them all.
+        """
+        if self._passed >= times:
+            self._passed -= times
             return
         row = np.frombuffer(query, "<f4") if isinstance(query, bytes) else query
         if self._count < self._capacity:

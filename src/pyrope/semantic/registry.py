@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pyrope.clock import Clock
 from pyrope.config import ClusterSettings
+from pyrope.semantic.advice import ClusterAdvice
 from pyrope.semantic.centroids import Centroids
 from pyrope.semantic.drift import LEAST_ROWS
 from pyrope.semantic.recent import RecentQueries, RecentSlots
@@ -58,6 +59,7 @@ class SemanticClusterRegistry:
         epoch: counts changes of the centroids, from 0. Numbers of clusters of another epoch mean
             nothing.
         activity: counts writes and queries, to tell whether there were any.
+        advice: what a language model has said about clusters; it moves TTLs within their bounds.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class SemanticClusterRegistry:
         self.source = CentroidSource.NONE
         self.epoch = 0
         self.activity = 0
+        self.advice = ClusterAdvice(clock)
         self._metric = metric
         self._dim = dim
         self._settings = settings
@@ -153,10 +156,14 @@ class SemanticClusterRegistry:
         self._heat.add_many(clusters, count / len(slots))
         return slots
 
-    def queried(self, vector: NDArray[np.float32] | bytes) -> None:
-        """Somebody has searched for this raw vector, shape (dim,), or its bytes."""
-        self.activity += 1
-        self._queries.offer(vector)
+    def queried(self, vector: NDArray[np.float32] | bytes, times: int = 1) -> None:
+        """Somebody has searched for this raw vector, shape (dim,), or its bytes.
+
+        Args:
+            times: searches, of which this is one.
+        """
+        self.activity += times
+        self._queries.offer(vector, times)
 
     def recent(self) -> tuple[Slots, Float32Matrix]:
         """Slots that were written, and a sample of the queries, shape (n, dim), of late.
@@ -190,8 +197,8 @@ class SemanticClusterRegistry:
 
     @property
     def is_cold(self) -> bool:
-        """Whether nothing has been written in the window, so that all clusters are alike."""
-        return not self._heat.total
+        """Whether nothing has been written in the window, nor advised: all clusters are alike."""
+        return not self._heat.total and not len(self.advice)
 
     def cold_ttl(self, base_s: float) -> float:
         """The TTL of a cluster without any heat, in seconds; see `ttl`."""
@@ -214,7 +221,17 @@ class SemanticClusterRegistry:
         ratio = self._heat.of(cluster) / self.threshold
         factor = ttl_factor(ratio, settings.ttl_floor, settings.ttl_ceiling)
         held = self._factors.settle(cluster, factor, settings.ttl_hysteresis)
+        advice = self.advice.get(cluster)
+        if advice is not None:
+            held *= advice.ttl_factor
         return base_s * min(max(held, settings.ttl_floor), settings.ttl_ceiling)
+
+    def value_factor(self, vector: NDArray[np.float32] | bytes) -> float:
+        """What the value of an answer about a raw vector, or its bytes, is multiplied by."""
+        if not len(self.advice):
+            return 1.0
+        advice = self.advice.get(self.assign(vector))
+        return 1.0 if advice is None else advice.value_factor
 
     # -- other centroids --------------------------------------------------------------------------
 
@@ -240,6 +257,7 @@ class SemanticClusterRegistry:
             equal = np.full(len(centroids), 1 / len(centroids))
             self._heat.spread(equal if shares is None else shares)
         self._factors = FactorsInForce(len(centroids))
+        self.advice.remove()
         self.centroids, self.source, self._shares = centroids, source, shares
         self.epoch += 1
 
@@ -247,5 +265,6 @@ class SemanticClusterRegistry:
         """Go without centroids: everything is cluster 0."""
         self._heat.spread(np.ones(1))
         self._factors = FactorsInForce(1)
+        self.advice.remove()
         self.centroids, self.source, self._shares = None, CentroidSource.NONE, None
         self.epoch += 1

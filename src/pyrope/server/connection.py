@@ -22,6 +22,7 @@ from functools import partial
 from types import CoroutineType
 from typing import Any, cast
 
+from pyrope.commands.admission import check_may_run
 from pyrope.commands.context import (
     REPLY_OFF,
     REPLY_SKIP,
@@ -32,12 +33,14 @@ from pyrope.commands.context import (
     Server,
 )
 from pyrope.commands.spec import Access
-from pyrope.errors import LoadingError, NoAuthError, NoPermError, ProtocolError, PyropeError
+from pyrope.errors import ProtocolError, PyropeError
 from pyrope.log import get_logger
 from pyrope.resp.limits import UNAUTHENTICATED_LIMITS, ReaderLimits
 from pyrope.resp.reader import CommandReader
 from pyrope.resp.writer import encode, encode_error
 from pyrope.server.dispatch import Dispatcher, Entry
+from pyrope.server.shortcuts import COMMAND as SHORTCUT_COMMAND
+from pyrope.server.shortcuts import Shortcuts, ShortcutTables
 from pyrope.server.turns import NOBODY, Turns
 from pyrope.service.promise import Promise
 from pyrope.tenants.enforcer import Account
@@ -89,6 +92,7 @@ class Connection(asyncio.Protocol):
         server: Server,
         dispatcher: Dispatcher,
         turns: Turns,
+        tables: ShortcutTables,
         *,
         admit: Callable[[Connection, asyncio.Transport], Client | PyropeError],
         closed: Callable[[Connection], None],
@@ -98,6 +102,11 @@ class Connection(asyncio.Protocol):
         self._dispatcher = dispatcher
         self._entries = dispatcher.entries
         self._turns = turns
+        self._tables = tables
+        # Those of the tenant and the protocol, while everything that came in has been answered and
+        # the next packet may be a whole command; looked for by whom they have been of use to.
+        self._shortcuts: Shortcuts | None = None
+        self._takes_shortcuts = False
         self._admit = admit
         self._closed = closed
         self._spawn = spawn
@@ -148,6 +157,15 @@ class Connection(asyncio.Protocol):
         if self._ending:
             return
         client = self.client
+        shortcuts = self._shortcuts
+        if shortcuts is not None and client.revision == self._registry.revision:
+            reply = shortcuts.reply_to(data)
+            if reply is not None:
+                client.last_command_at = shortcuts.now
+                client.last_command = SHORTCUT_COMMAND
+                self._transport.write(reply)  # type: ignore[union-attr]  # it is open
+                return
+        self._shortcuts = None
         self.server.counters.net_input_bytes_total += len(data)
         client.last_command_at = self._now = began = self._monotonic()
         tenant = client.tenant if client.authenticated else NOBODY
@@ -176,6 +194,7 @@ class Connection(asyncio.Protocol):
     def _receive(self, data: bytes) -> None:
         reader = self._reader
         completed = False
+        is_whole = self._partial_since is None
         while True:
             try:
                 commands = reader.feed(data)
@@ -192,7 +211,10 @@ class Connection(asyncio.Protocol):
                     self._run_all(commands)
             if reader.idle:
                 self._partial_since = None
+                if self._context.repeatable is not None:
+                    self._learn(data if is_whole and len(commands) == 1 else None)
                 break
+            is_whole = False
             if not reader.stalled or self._ending:
                 if completed or self._partial_since is None:
                     self._partial_since = self.client.last_command_at
@@ -200,12 +222,43 @@ class Connection(asyncio.Protocol):
             data = b""
         if self._out or self._ending:
             self._flush()
+        if self._takes_shortcuts:
+            self._look_for_shortcuts()
+
+    def _look_for_shortcuts(self) -> None:
+        """Have the next packet looked up whole, if nothing else is going on."""
+        client = self.client
+        at_rest = not (
+            self._replies
+            or self._backlog
+            or self._put_off
+            or self._writing_paused
+            or self._ending
+            or client.quiet
+            or self._partial_since is not None
+        )
+        self._shortcuts = self._tables.of(client.tenant, client.protocol) if at_rest else None
+
+    def _learn(self, packet: bytes | None) -> None:
+        """A reply may be sent again to the same bytes, if they were one command and nothing else.
+
+        Args:
+            packet: None: they were not.
+        """
+        repeatable, self._context.repeatable = self._context.repeatable, None
+        if packet is None or repeatable is None:
+            return
+        cache, words = repeatable
+        shortcuts = self._tables.of(self.client.tenant, self.client.protocol)
+        cache.repeat(words, partial(shortcuts.learn, packet))
+        self._takes_shortcuts = True
 
     def eof_received(self) -> bool:
         return False
 
     def pause_writing(self) -> None:
         self._writing_paused = True
+        self._shortcuts = None
 
     def resume_writing(self) -> None:
         self._writing_paused = False
@@ -316,7 +369,7 @@ class Connection(asyncio.Protocol):
             entry = self._admitted(args)
             if entry is None:
                 return True
-        if entry.access is not _NONE and self._must_wait(entry.access):
+        if entry.access is not _NONE and self._must_wait(entry, args):
             return False
         client.last_command = entry.name
         began = self._now
@@ -378,18 +431,15 @@ class Connection(asyncio.Protocol):
                 )
                 self.kill()
                 return None
-            client = self.client
-            if client.identity is not None:
-                # A key may have been taken away, or a tenant, or a role.
-                client.bind(self._registry.current(client.identity), self._registry)
-            if not client.authenticated and entry.needs_authentication:
-                raise NoAuthError("Authentication required.")
-            if entry.rank > client.rank and entry.needs_authentication:
-                raise NoPermError(
-                    f"User {client.user} has no permissions to run the '{entry.name}' command"
-                )
-            if self._service.loading and entry.needs_loaded:
-                raise LoadingError("Pyrope is loading the dataset in memory")
+            check_may_run(
+                self.client,
+                self._registry,
+                entry.name,
+                rank=entry.rank,
+                loading=self._service.loading,
+                needs_authentication=entry.needs_authentication,
+                needs_loaded=entry.needs_loaded,
+            )
         except PyropeError as error:
             if entry is not None:
                 entry.stats.rejected += 1
@@ -397,14 +447,20 @@ class Connection(asyncio.Protocol):
             return None
         return entry
 
-    def _must_wait(self, access: Access) -> bool:
+    def _must_wait(self, entry: Entry, args: list[bytes]) -> bool:
         """Whether a command would overtake an earlier one that it must not overtake."""
+        access = entry.access
         if self._exclusive_running:
             return True
         if access is _READ:
             return self._writes_running > 0
         if access is _WRITE:
-            return self._reads_running > 0
+            if self._reads_running > 0:
+                return True
+            if self.client.deferred is None or not self.client.has_deferred:
+                return False
+            # A write whose text is yet to be embedded stands in line with those before it.
+            return entry.defers is None or not entry.defers(args)
         return self._writes_running > 0 or self._reads_running > 0
 
     def _await_reply(
@@ -498,18 +554,7 @@ class Connection(asyncio.Protocol):
             self._note_slow(entry, args, seconds)
 
     def _note_slow(self, entry: Entry, args: list[bytes], seconds: float) -> None:
-        threshold = self._slowlog.spike_threshold_ms
-        if 0 < threshold <= seconds * 1000:
-            self.server.latency.record("command", at=self.server.clock.wall(), seconds=seconds)
-        if 0 <= self._slowlog.slower_than_us <= seconds * 1e6 and not entry.keeps_secret:
-            self.server.slow_log.add(
-                args,
-                at=self.server.clock.wall(),
-                microseconds=seconds * 1e6,
-                address=self.client.address,
-                client_name=self.client.name,
-                max_len=self._slowlog.max_len,
-            )
+        self.server.note_slow(self.client, args, seconds, keeps_secret=entry.keeps_secret)
 
     # -- replying ---------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ class Entry:
     __slots__ = (
         "access",
         "closes",
+        "defers",
         "high",
         "is_metered",
         "keeps_secret",
@@ -44,6 +45,7 @@ class Entry:
         self.rank = command.rank
         # What touches an index counts against a tenant's quotas.
         self.is_metered = command.has_index
+        self.defers = command.defers
         self.keeps_secret = "skip_slowlog" in command.flags
         self.stats: CommandStats = command.stats
         self.record: Callable[[float], None] = command.stats.record

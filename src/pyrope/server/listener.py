@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import socket
 import ssl
@@ -13,23 +12,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pyrope.commands.admission import check_reachable, is_loopback
 from pyrope.commands.context import Client, Server
 from pyrope.config import Settings, TlsSettings
-from pyrope.errors import CommandError, DeniedError, PyropeError
+from pyrope.errors import CommandError, PyropeError
 from pyrope.log import get_logger
 from pyrope.server.connection import Connection
 from pyrope.server.dispatch import Dispatcher
+from pyrope.server.shortcuts import COMMAND as SHORTCUT_COMMAND
+from pyrope.server.shortcuts import ShortcutTables
 from pyrope.server.turns import Turns
 
 _log = get_logger(__name__)
 
 _BACKLOG = 511  # Redis' own
 _SWEEP_INTERVAL_S = 1.0
-_PROTECTED = (
-    "Pyrope is running in protected mode because no admin_password is set. In this mode "
-    "connections are only accepted from this host. Set admin_password (or the environment "
-    "variable PYROPE_ADMIN_PASSWORD) to let others in."
-)
 
 
 class Listener:
@@ -44,6 +41,8 @@ class Listener:
         self._server = server
         self._dispatcher = dispatcher
         self._turns = Turns(server.clock.monotonic)
+        stats = dispatcher.entries[SHORTCUT_COMMAND.encode()].stats
+        self._tables = ShortcutTables(server, self._turns, stats)
         self._spawn = spawn
         self._sockets: list[asyncio.AbstractServer] = []
         self._unix_path: Path | None = None
@@ -100,6 +99,7 @@ class Listener:
             self._server,
             self._dispatcher,
             self._turns,
+            self._tables,
             admit=self._admit,
             closed=self._closed,
             spawn=self._spawn,
@@ -155,9 +155,11 @@ class Listener:
         if len(server.clients) >= settings.limits.max_clients:
             counters.connections_rejected_total += 1
             return CommandError("max number of clients reached")
-        if settings.protected_mode and settings.admin_password is None and not is_local:
+        try:
+            check_reachable(settings, is_local=is_local)
+        except PyropeError as error:
             counters.connections_rejected_total += 1
-            return DeniedError(_PROTECTED)
+            return error
         now = server.clock.monotonic()
         client = Client(
             id=self._next_id,
@@ -234,10 +236,11 @@ def _addresses(raw: socket.socket | None, unixsocket: Path | None) -> tuple[bool
         path = f"{unixsocket}:0"
         return True, path, path
     peer, local = raw.getpeername(), raw.getsockname()
-    host = ipaddress.ip_address(peer[0].partition("%")[0])
-    mapped = getattr(host, "ipv4_mapped", None)
-    is_local = (mapped or host).is_loopback
-    return is_local, f"{_bracketed(peer[0])}:{peer[1]}", f"{_bracketed(local[0])}:{local[1]}"
+    return (
+        is_loopback(peer[0]),
+        f"{_bracketed(peer[0])}:{peer[1]}",
+        f"{_bracketed(local[0])}:{local[1]}",
+    )
 
 
 def _remove_stale_socket(path: Path) -> None:

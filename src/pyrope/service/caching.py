@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pyrope.cache.alias import AliasSource, Canonical
 from pyrope.cache.neighbourhood import Neighbourhood, Repair
 from pyrope.cache.query_key import KeyKind, QueryKey, vector_key
 from pyrope.cache.stored import Gone
@@ -39,6 +40,7 @@ from pyrope.service.answers import (
     CacheMode,
     CacheWish,
     Key,
+    Near,
     Source,
 )
 from pyrope.service.clusters import IndexClusters
@@ -47,7 +49,9 @@ from pyrope.service.kept import Kept
 from pyrope.service.near_audits import Shadow
 from pyrope.service.near_levels import Guess, NearLevels
 from pyrope.service.prefetching import Prefetcher
+from pyrope.service.repeated import Learn, Repeated
 from pyrope.service.search import Hits, Search
+from pyrope.service.signals import Signals
 from pyrope.types import CacheLevel, CachePolicy, Float32Matrix, Metric, Slots
 
 # Numbers that are read for a repair, at 0.1 ns each: a small part of what a search costs.
@@ -111,8 +115,16 @@ class Cacheable(Searched, Protocol):
         """Scores of live slots, shape (n,); of the `nearest` best as a search would give them."""
         ...
 
+    def live(self, slots: Slots) -> Slots:
+        """Those of the slots that hold a vector; it may have expired."""
+        ...
+
     def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots | None:
         """Those of the slots that can be named now, and match the filter; None: too much work."""
+        ...
+
+    def remove_expired(self) -> None:
+        """Take out what has expired by now."""
         ...
 
     def search_cost(self, asked: Search) -> float:
@@ -152,6 +164,8 @@ class IndexCache:
 
     Attributes:
         log: of the index's writes; whoever changes the index tells it.
+        epoch: another number whenever replies may not be sent again, although nothing was written.
+        signals: whom it tells what is worth advice; None: nobody gives any.
 
     Args:
         index: whose answers are kept.
@@ -161,6 +175,8 @@ class IndexCache:
 
     def __init__(self, index: Cacheable, services: CacheServices, tenant: str, uid: int) -> None:
         self.log = WriteLog(services.settings.log_writes)
+        self.epoch = 0
+        self.signals: Signals | None = None
         self._index = index
         self._settings = services.settings
         self._near = NearLevels(
@@ -221,7 +237,7 @@ class IndexCache:
         foreseen: Key | None = None
         if uses and wish.session is not None and CacheLevel.PREFETCH in levels:
             foreseen = (queries, *effort)
-            self._prefetches().asked(wish.session, foreseen)
+            self._follow_session(wish.session, foreseen, asked, wish.text)
         for row in range(count):
             query = queries if count == 1 else queries[row * size : (row + 1) * size]
             if not uses:
@@ -245,7 +261,7 @@ class IndexCache:
         promise = CachedSearch(client, asked, there, self._width(asked, wish))
         self._flights.board(promise, wanted, join=wish.mode is not CacheMode.REFRESH)
         if uses:
-            self._statistics.misses += len(wanted)
+            self._count_misses(wanted, asked, wish.text)
         else:
             self._statistics.uncached += count
         if foreseen is not None:
@@ -255,7 +271,20 @@ class IndexCache:
             promise.add_done_callback(lambda _: timer.cancel())
         return promise
 
+    def _count_misses(self, wanted: list[Wanted], asked: Search, text: QueryKey | None) -> None:
+        self._statistics.misses += len(wanted)
+        if self.signals is not None and text is not None:
+            # A text is of one query.
+            self.signals.missed(text, (wanted[0].query, *_effort_of(asked)), asked)
+
     # -- prefetching ------------------------------------------------------------------------------
+
+    def _follow_session(
+        self, session: bytes, key: Key, asked: Search, text: QueryKey | None
+    ) -> None:
+        self._prefetches().asked(session, key)
+        if self.signals is not None and text is not None:
+            self.signals.in_session(session, text, key, asked)
 
     def _prefetches(self) -> Prefetcher:
         """Made when the first session is named."""
@@ -293,6 +322,11 @@ class IndexCache:
         """Let go of what is over; to be called now and then, bounded."""
         if self._prefetcher is not None:
             self._prefetcher.sweep(limit)
+
+    def foresee(self, previous: Key, following: list[Key], count: int) -> None:
+        """Somebody expects these queries after another one; see `Prefetcher.foresee`."""
+        if CacheLevel.PREFETCH in self._index.policy.levels:
+            self._prefetches().foresee(previous, following, count)
 
     @property
     def prefetcher(self) -> Prefetcher | None:
@@ -353,6 +387,28 @@ class IndexCache:
         reply = kept.replies.get(form)
         return None if reply is None else (reply, self._exact(key, repaired=False))
 
+    def repeat(self, words: tuple[Hashable, ...], learn: Learn) -> None:
+        """Tell somebody about the reply that was just given to these words, for the next time."""
+        key, kept, form = self._shortcuts[words]
+        stored = self._owner.entries.get(key)
+        if stored is None or len(kept.forget_repeated) >= _FORMS:
+            return
+        forget = learn(Repeated(self, stored, kept.replies[form]))
+        if forget is not None:
+            kept.forget_repeated.append(forget)
+            self._owner.resize(key, self._size(kept))
+
+    def repeated(self, times: int, query: bytes) -> None:
+        """Count hits that were given as `repeat` has told; one of them was for this query."""
+        hits = self._statistics.hits
+        hits["exact"] = hits.get("exact", 0) + times
+        self._owner.used(times)
+        self._index.clusters.queried(query, times)
+
+    def remove_expired(self) -> None:
+        """Take out the index's vectors that have expired by now."""
+        self._index.remove_expired()
+
     def _look_up(
         self, key: Key, asked: Search, wish: CacheWish, form: Hashable
     ) -> Answer | Shadow | None:
@@ -373,6 +429,8 @@ class IndexCache:
             return found
         level, guess = found
         self._hit(level, key)
+        if self.signals is not None and wish.text is not None:
+            self.signals.near_hit(wish.text, key, guess.kept, asked)
         return self._guessed(level, guess, asked)
 
     def _guessed(self, level: str, guess: Guess, asked: Search) -> Answer:
@@ -386,8 +444,8 @@ class IndexCache:
         found = self._canonical(key, wish)
         if found is None:
             return None
-        alias, canonical = found
-        effort = key[1:]
+        alias, leads_to = found
+        canonical, effort = leads_to.key, key[1:]
         other: Key | None
         if canonical.kind is KeyKind.VECTOR:
             other = (canonical.content, *effort)
@@ -400,12 +458,14 @@ class IndexCache:
         if kept is None or not self._is_in_time(kept):
             return None
         guess = self._near.guess_by_alias(kept, key[0], asked, alias, canonical)  # type: ignore[arg-type]  # likewise
-        if guess is None:
+        if guess is None or not _is_good_enough(guess, leads_to.source, wish.near):
             return None
         self._hit("alias", key)
+        if self.signals is not None:
+            self.signals.alias_hit(alias, canonical, key, asked)
         return self._guessed("alias", guess, asked)
 
-    def _canonical(self, key: Key, wish: CacheWish) -> tuple[QueryKey, QueryKey] | None:
+    def _canonical(self, key: Key, wish: CacheWish) -> tuple[QueryKey, Canonical] | None:
         """The alias that is asked for, and what it stands for."""
         aliases = self._index.aliases
         if not len(aliases):
@@ -415,7 +475,7 @@ class IndexCache:
         if alias is None or found is None:
             alias = vector_key(key[0])  # type: ignore[arg-type]  # the query comes first
             found = aliases.resolve(alias)
-        return None if found is None else (alias, found.key)
+        return None if found is None else (alias, found)
 
     def _look_up_exact(self, key: Key, asked: Search, form: Hashable) -> Answer | None:
         """A hit of the exact level, up to date."""
@@ -468,6 +528,7 @@ class IndexCache:
         size = len(around.slots)
         repaired = self._repair(around, asked.filter)
         kept.replies.clear()
+        _forget_repeated(kept)
         # What does not serve any more has most likely lost hits that it was kept for.
         if not repaired or not around.serves(asked.count):
             self._statistics.stale += 1
@@ -487,6 +548,7 @@ class IndexCache:
         outcome = around.catch_up(
             self.log,
             lambda slots: index.scores(around.query, slots, around.width, exact=around.exact),
+            index.live,
             lambda slots: index.taking_part(slots, filter_),
             higher_is_nearer=index.metric.higher_is_nearer,
             most=most,
@@ -546,9 +608,10 @@ class IndexCache:
         else:
             ttl = clusters.longest_ttl_s
             kept.undecided_since = self._clock.monotonic()
-        if not self._owner.put(
-            kept.key, kept, self._size(kept), index.search_cost(asked), ttl or None
-        ):
+        saved = index.search_cost(asked)
+        if self.signals is not None:
+            saved *= clusters.value_factor(query)
+        if not self._owner.put(kept.key, kept, self._size(kept), saved, ttl or None):
             return
         if wish.near is not None and not asked.exact:
             self._near.add(kept)
@@ -568,11 +631,32 @@ class IndexCache:
             if self._texts.setdefault(name, kept) is kept:
                 kept.names.append(name)
 
-    def _forget(self, kept: Kept, _reason: Gone) -> None:
+    def answers_text(self, identity: bytes, group: Key) -> bool:
+        """Whether an answer to a text is kept, and has not been found to be over.
+
+        Args:
+            identity: of the text's key.
+            group: all else that changes the answer.
+        """
+        return (identity, group) in self._texts
+
+    def name_answer(self, identity: bytes, other: bytes, group: Key) -> None:
+        """Let the answer that is kept for one text be one for another, which has none."""
+        kept = self._texts.get((identity, group))
+        if kept is None or (other, group) in self._texts:
+            return
+        self._texts[other, group] = kept
+        kept.names.append((other, group))
+        self._owner.resize(kept.key, self._size(kept))
+
+    def _forget(self, kept: Kept, reason: Gone) -> None:
         """An answer is kept no more."""
+        if self.signals is not None and reason in _DRIVEN_OUT:
+            self.signals.evicted(kept)
         self._near.forget(kept)
         if self._prefetcher is not None:
             self._prefetcher.gone(kept.key)
+        _forget_repeated(kept)
         for words in kept.words:
             found = self._shortcuts.get(words)
             if found is not None and found[1] is kept:
@@ -603,7 +687,7 @@ class IndexCache:
             + one.scores.nbytes
         )
         total += sum([len(reply) + _REPLY_BYTES for reply in kept.replies.values()])
-        total += _WORDS_BYTES * len(kept.words)
+        total += _WORDS_BYTES * len(kept.words) + _REPEATED_BYTES * len(kept.forget_repeated)
         total += sum([len(identity) + _NAME_BYTES for identity, _ in kept.names])
         if kept.number >= 0:
             total += self._near.bytes_of(kept)
@@ -642,11 +726,13 @@ class IndexCache:
         policy = self._index.policy
         self._owner.max_bytes = policy.max_bytes or None
         # The effort that a command stands for may be another one.
+        self.epoch += 1
         self._shortcuts.clear()
         for key in self._owner:
             kept = self._owner.peek(key)
             if kept is not None:
                 kept.words.clear()
+                _forget_repeated(kept)
         if not policy.levels or policy.ttl_s != self._base_ttl_s:
             self.flush()
         self._base_ttl_s = policy.ttl_s
@@ -654,6 +740,7 @@ class IndexCache:
     def flush(self) -> int:
         """Forget every answer. Returns how many there were."""
         count = len(self._owner)
+        self.epoch += 1
         self._owner.clear()
         self._shortcuts.clear()
         self._texts.clear()
@@ -674,15 +761,20 @@ class IndexCache:
         return gone
 
     def close(self) -> None:
+        self.epoch += 1
         self._owner.close()
 
 
 # Two arrays, the neighbourhood, its key and the replies' dictionary (CPython 3.11, NumPy 2).
 _ENTRY_BYTES = 2 * 112 + 104 + 120 + 64
+# Why answers go that others were worth more than.
+_DRIVEN_OUT = frozenset({Gone.SIZE, Gone.TENANT, Gone.INDEX})
 # Whose turn prefetches take among those that search.
 _PREFETCHER = "prefetch"
 # Of a text that an answer is known by, and of a command: what refers to it.
 _NAME_BYTES, _WORDS_BYTES = 300, 400
+# Of a packet that is known by its bytes: what is kept of it beside the query.
+_REPEATED_BYTES = 700
 # Of a reply: the object and its form.
 _REPLY_BYTES = 33 + 120
 
@@ -704,6 +796,24 @@ def _effort_of(asked: Search) -> Key:
         asked.exact,
         None if asked.filter is None else asked.filter.text,
     )
+
+
+def _forget_repeated(kept: Kept) -> None:
+    """Its replies are not what they were."""
+    for forget in kept.forget_repeated:
+        forget()
+    kept.forget_repeated.clear()
+
+
+def _is_good_enough(guess: Guess, source: AliasSource, near: Near | None) -> bool:
+    """Whether a hit by an alias may be served; one that a hand has set is its business.
+
+    What a program has found out never serves less than the recall that a search, or the index's
+    policy, asks for.
+    """
+    if near is None or source is AliasSource.MANUAL or guess.certified >= near.min_recall:
+        return True
+    return not near.certified and guess.estimated >= near.min_recall
 
 
 def _time_out(promise: CachedSearch) -> None:

@@ -115,9 +115,9 @@ class IndexClusters:
         """The vectors in these slots are deleted or have expired; their rows are still there."""
         self.registry.removed(slots)
 
-    def queried(self, vector: NDArray[np.float32] | bytes) -> None:
-        """Somebody has searched for this raw vector."""
-        self.registry.queried(vector)
+    def queried(self, vector: NDArray[np.float32] | bytes, times: int = 1) -> None:
+        """See `SemanticClusterRegistry.queried`."""
+        self.registry.queried(vector, times)
 
     def ttl(self, cluster: int, base_s: float | None = None) -> float:
         """The TTL in force for a cluster, in seconds; 0: for ever.
@@ -152,10 +152,19 @@ class IndexClusters:
         """The TTL of the index's policy, in seconds; 0: for ever."""
         return self._index.spec.cache.ttl_s
 
+    def value_factor(self, vector: bytes) -> float:
+        """See `SemanticClusterRegistry.value_factor`."""
+        return self.registry.value_factor(vector)
+
     @property
     def threshold(self) -> float:
         """Writes in the window from which a cluster counts as hot."""
         return self.registry.threshold
+
+    @property
+    def window_s(self) -> float:
+        """Seconds that writes are counted for."""
+        return self._settings.window_s
 
     @property
     def epoch(self) -> int:

@@ -345,6 +345,10 @@ class OpenIndex:
         """Scores of slots that hold vectors, shape (n,); see `HeadTailIndex.scores`."""
         return self.engine.scores(np.frombuffer(query, "<f4")[None], slots, nearest, exact=exact)
 
+    def live(self, slots: Slots) -> Slots:
+        """Those of the slots that hold a vector; it may have expired."""
+        return self.engine.live(slots)
+
     def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots | None:
         """Those of the slots that can be named now, and match the filter.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from pyrope.cache.neighbourhood import Neighbourhood
@@ -16,13 +16,16 @@ class Kept:
         replies: made of it, by form.
         group: near hits are only served from answers of the same one.
         number: in the table of its group; -1: it is in none.
-        words: commands that it answers without their being read.
+        words: commands that it answers without their options being read.
+        forget_repeated: called when its replies may not be sent again; see
+            `pyrope.service.repeated`.
         names: texts that it answers.
         undecided_since: when it was kept, on the monotonic clock in seconds, if its time to live is
             the longest there may be until somebody asks; None: it is what it is to be.
     """
 
     __slots__ = (
+        "forget_repeated",
         "group",
         "key",
         "names",
@@ -41,4 +44,5 @@ class Kept:
         self.number = -1
         self.undecided_since: float | None = None
         self.words: list[tuple[Hashable, ...]] = []
+        self.forget_repeated: list[Callable[[], None]] = []
         self.names: list[tuple[bytes, Key]] = []

@@ -48,18 +48,19 @@ class Account:
         limits: in force.
         under_way: requests let in that have not left.
         has_ceilings: whether effort is bounded however little is spent.
+        is_bounded: whether a request may be refused, or given less effort because of others.
     """
 
     __slots__ = (
         "_budget_micro",
         "_entry",
-        "_is_bounded",
         "_ledger",
         "_monotonic",
         "_rate",
         "_rejects",
         "_wall",
         "has_ceilings",
+        "is_bounded",
         "limits",
         "tenant",
         "under_way",
@@ -88,7 +89,7 @@ class Account:
         bounds = (limits.qps, limits.budget, limits.concurrency)
         ceilings = (limits.ef_ceiling, limits.nprobe_ceiling, limits.max_scans_ceiling)
         self.has_ceilings = any(ceiling is not None for ceiling in ceilings)
-        self._is_bounded = any(bound is not None for bound in bounds)
+        self.is_bounded = any(bound is not None for bound in bounds)
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Account:
         entry = self._entry
         if entry.closed:
             entry = self._entry = ledger.entry(self.tenant)
-        result = self._check(now) if self._is_bounded else 0.0
+        result = self._check(now) if self.is_bounded else 0.0
         self.under_way += 1
         entry.requests += 1
         entry.changed = True
@@ -193,6 +194,22 @@ class Account:
         entry = self._entry
         entry.answers[level] += 1
         entry.compute_micro += micro
+        entry.changed = True
+
+    def charge_hits(self, times: int, micro: int, level: str) -> None:
+        """Count requests that were let in and answered from the caches.
+
+        For a tenant that is not bounded: nothing is looked at.
+
+        Args:
+            times: how many.
+            micro, level: of each, as of `charge_hit`.
+        """
+        self._current()
+        entry = self._entry
+        entry.requests += times
+        entry.answers[level] += times
+        entry.compute_micro += times * micro
         entry.changed = True
 
     def charge_embeddings(self, texts: int, units: float) -> None:
