@@ -32,6 +32,7 @@ HOMES = {
     "fastapi": {"http"},
     "google": {"embed", "llm"},
     "hnswlib": {"engine"},
+    "httpx2": {"embed", "llm"},
     "lmdb": {"storage"},
     "openai": {"embed", "llm"},
     "prometheus_client": {"http"},

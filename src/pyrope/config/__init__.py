@@ -1,6 +1,9 @@
 """Settings: what they are, where they come from, and how ``CONFIG GET`` and ``SET`` see them."""
 
 from pyrope.config.catalogue import Setting, every_setting, readable, readable_bounds
+from pyrope.config.embed import EmbedSettings
+from pyrope.config.http import HttpSettings
+from pyrope.config.llm import LlmSettings, ModelPrice
 from pyrope.config.render import toml_in_force
 from pyrope.config.runtime import config_names, config_set
 from pyrope.config.schema import (
@@ -29,12 +32,16 @@ __all__ = [
     "AliasSettings",
     "CacheSettings",
     "ClusterSettings",
+    "EmbedSettings",
     "EngineSettings",
     "GuardrailSettings",
+    "HttpSettings",
     "InvalidSettingsError",
     "LimitSettings",
+    "LlmSettings",
     "LoadedSettings",
     "LogSettings",
+    "ModelPrice",
     "Setting",
     "Settings",
     "SlowlogSettings",

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 KIB: Final = 1024
 MIB: Final = 1024**2
@@ -72,6 +72,12 @@ DebugAccess = Literal["no", "local", "yes"]
 ClientCertificates = Literal["no", "optional", "yes"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["text", "json"]
+
+
+class Group(BaseModel):
+    """Settings that belong together: a table of the file."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
 
 
 def setting(

@@ -7,18 +7,21 @@ names of ``CONFIG GET`` are all read from these classes.
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pyrope.config.embed import EmbedSettings
 from pyrope.config.fields import (
     GIB,
     KIB,
     MIB,
     ClientCertificates,
     DebugAccess,
+    Group,
     LogFormat,
     LogLevel,
     OptionalPath,
@@ -26,6 +29,8 @@ from pyrope.config.fields import (
     Size,
     setting,
 )
+from pyrope.config.http import HttpSettings
+from pyrope.config.llm import LlmSettings
 
 ENV_PREFIX = "PYROPE_"
 ENV_DELIMITER = "__"
@@ -34,11 +39,7 @@ UNIX_SOCKET_PATH_BYTES = 107
 """Longest path of a Unix socket on Linux: `sun_path` has 108 bytes, one of them for the NUL."""
 
 
-class _Group(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
-
-
-class TlsSettings(_Group):
+class TlsSettings(Group):
     """Encrypted connections, on a port of their own."""
 
     port: int = setting(
@@ -80,7 +81,7 @@ class TlsSettings(_Group):
         return needed
 
 
-class LimitSettings(_Group):
+class LimitSettings(Group):
     """What one client, command or index may take.
 
     A change of a limit on the protocol or on a connection's buffers reaches connections that
@@ -222,7 +223,7 @@ class LimitSettings(_Group):
     )
 
 
-class EngineSettings(_Group):
+class EngineSettings(Group):
     """How work is handed to the search engines."""
 
     batch_max: int = setting(64, "Requests of one index that share a native call.", ge=1, le=4096)
@@ -262,7 +263,7 @@ class EngineSettings(_Group):
     )
 
 
-class CacheSettings(_Group):
+class CacheSettings(Group):
     """Answers that are kept, and brought up to date instead of searched for again."""
 
     max_bytes: Size = setting(
@@ -294,7 +295,7 @@ class CacheSettings(_Group):
     )
 
 
-class ClusterSettings(_Group):
+class ClusterSettings(Group):
     """Clusters of an index's vectors: how many, and how long answers in them are kept."""
 
     min_vectors: int = setting(
@@ -367,7 +368,7 @@ class ClusterSettings(_Group):
     )
 
 
-class StorageSettings(_Group):
+class StorageSettings(Group):
     """How and when things reach the disk. Acknowledged writes always have."""
 
     graph_save_interval_s: float = setting(
@@ -394,7 +395,7 @@ class StorageSettings(_Group):
     )
 
 
-class AliasSettings(_Group):
+class AliasSettings(Group):
     """Aliases of queries, in each index: other names of a query that is answered already."""
 
     threshold: float = setting(
@@ -430,7 +431,7 @@ class AliasSettings(_Group):
     )
 
 
-class TenantSettings(_Group):
+class TenantSettings(Group):
     """Tenants: their keys, and how what they use is written down."""
 
     key_overlap_s: float = setting(
@@ -468,7 +469,7 @@ class TenantSettings(_Group):
     )
 
 
-class GuardrailSettings(_Group):
+class GuardrailSettings(Group):
     """A latency target, and what is done to reach it: tenants of low priority give way first."""
 
     target_p99_ms: float = setting(
@@ -494,7 +495,7 @@ class GuardrailSettings(_Group):
     )
 
 
-class SlowlogSettings(_Group):
+class SlowlogSettings(Group):
     """The log of slow commands that SLOWLOG GET reads."""
 
     slower_than_us: int = setting(
@@ -525,7 +526,7 @@ class SlowlogSettings(_Group):
     )
 
 
-class LogSettings(_Group):
+class LogSettings(Group):
     """What the server writes to standard error."""
 
     level: LogLevel = setting(
@@ -557,6 +558,12 @@ class Settings(BaseSettings):
         pattern=r"^\S+$",
     )
     port: int = setting(7379, "TCP port; 0: no plain TCP.", redis="port", ge=0, le=65535)
+    http_port: int = setting(
+        7380,
+        "TCP port of the control plane (HTTP); 0: none, and nothing of it is loaded.",
+        ge=0,
+        le=65535,
+    )
     unixsocket: OptionalPath = setting(
         None, "Path of a Unix socket to listen on; empty: none.", redis="unixsocket"
     )
@@ -610,6 +617,7 @@ class Settings(BaseSettings):
     )
 
     tls: TlsSettings = Field(default_factory=TlsSettings, frozen=True)
+    http: HttpSettings = Field(default_factory=HttpSettings, frozen=True)
     limits: LimitSettings = Field(default_factory=LimitSettings, frozen=True)
     engine: EngineSettings = Field(default_factory=EngineSettings, frozen=True)
     cache: CacheSettings = Field(default_factory=CacheSettings, frozen=True)
@@ -618,6 +626,8 @@ class Settings(BaseSettings):
     aliases: AliasSettings = Field(default_factory=AliasSettings, frozen=True)
     tenants: TenantSettings = Field(default_factory=TenantSettings, frozen=True)
     guardrail: GuardrailSettings = Field(default_factory=GuardrailSettings, frozen=True)
+    llm: LlmSettings = Field(default_factory=LlmSettings, frozen=True)
+    embed: EmbedSettings = Field(default_factory=EmbedSettings, frozen=True)
     slowlog: SlowlogSettings = Field(default_factory=SlowlogSettings, frozen=True)
     log: LogSettings = Field(default_factory=LogSettings, frozen=True)
 
@@ -638,8 +648,14 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         if self.port == 0 and self.tls.port == 0 and self.unixsocket is None:
             raise ValueError("nothing to listen on: set port, tls.port or unixsocket")
-        if self.port != 0 and self.port == self.tls.port:
-            raise ValueError(f"port and tls.port are both {self.port}")
+        ports = {"port": self.port, "tls.port": self.tls.port, "http_port": self.http_port}
+        for (one, number), (other, taken) in combinations(ports.items(), 2):
+            if number != 0 and number == taken:
+                raise ValueError(f"{one} and {other} are both {number}")
+        if self.http_port and self.http.tls:
+            for name, path in self.tls.files.items():
+                if path is None:
+                    raise ValueError(f"http.tls is set, which needs tls.{name} too")
         if self.unixsocket and len(os.fsencode(self.unixsocket)) > UNIX_SOCKET_PATH_BYTES:
             raise ValueError(f"unixsocket: a path has at most {UNIX_SOCKET_PATH_BYTES} bytes")
         limits = self.limits

@@ -73,7 +73,7 @@ def load_settings(config_file: Path | None = None, flags: Layer | None = None) -
         details = error.errors(include_url=False, include_context=False)
         problems = [_explain(detail, config_file, origins) for detail in details]
         raise InvalidSettingsError(problems) from None
-    if settings.tls.port:
+    if settings.tls.port or (settings.http_port and settings.http.tls):
         missing = [
             f"tls.{name}: there is no file {path} ({origins['tls', name]})"
             for name, path in settings.tls.files.items()
