@@ -271,8 +271,8 @@ def test_tenants_and_those_who_may_not_see_no_answer_of_others() -> None:
             assert isinstance(one.ask(SEARCH), hiredis.ReplyError)
 
 
-def test_a_limit_that_is_set_holds_from_the_next_packet_on() -> None:
-    with tenant_server() as server, administrator(server) as admin:
+def test_a_limit_that_is_set_holds_from_the_next_packet_on(clock: ManualClock) -> None:
+    with tenant_server(clock=clock) as server, administrator(server) as admin:
         tenant(admin, "CREATE", "a", "KEY", "key")
         with signed_in(server, "a", "key") as client:
             client.execute_command("VECTOR.CREATE", "i", "DIM", DIM)
@@ -280,11 +280,22 @@ def test_a_limit_that_is_set_holds_from_the_next_packet_on() -> None:
         with line(server, encode("AUTH", "a", "key")) as one:
             for _ in range(10):
                 assert one.ask(SEARCH) == [b"v"]
-            tenant(admin, "SET", "a", "QPS", 1)
-            replies = [one.ask(SEARCH) for _ in range(6)]
-            refused = [reply for reply in replies if isinstance(reply, hiredis.ReplyError)]
-            assert refused
-            assert str(refused[0]).startswith("QUOTA")
+            tenant(admin, "SET", "a", "QPS", 5)
+            taken, used = shortcuts(admin), usage(admin, "a")
+            # For a second after that the administrator may want the loop, too.
+            assert one.ask(SEARCH) == [b"v"]
+            clock.advance(2)
+            replies = [one.ask(SEARCH) for _ in range(12)]
+            assert replies[:5] == [[b"v"]] * 5
+            refused = [str(one) for one in replies if isinstance(one, hiredis.ReplyError)]
+            assert len(refused) == 7
+            assert all(one.startswith("QUOTA") for one in refused)
+            # The first one finds out that the tenant is alone.
+            assert shortcuts(admin) == taken + 4
+            after = usage(admin, "a")
+            assert after["requests"] == used["requests"] + 6
+            assert after["refused_quota"] == used["refused_quota"] + 7
+            assert after["answers"]["exact"] == used["answers"]["exact"] + 6
 
 
 def test_what_leads_to_an_answer_goes_with_it(server: RunningServer, client: redis.Redis) -> None:

@@ -159,7 +159,12 @@ class Connection(asyncio.Protocol):
         client = self.client
         shortcuts = self._shortcuts
         if shortcuts is not None and client.revision == self._registry.revision:
-            reply = shortcuts.reply_to(data)
+            try:
+                reply = shortcuts.reply_to(data)
+            except PyropeError as error:
+                shortcuts.rejected()
+                reply = encode_error(error.prefix, error.message)
+                self.server.counters.count_error(error.prefix)
             if reply is not None:
                 client.last_command_at = shortcuts.now
                 client.last_command = SHORTCUT_COMMAND

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import secrets
 import signal
+import ssl
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from pyrope.clock import Clock
 from pyrope.commands.context import Server
@@ -18,20 +19,51 @@ from pyrope.config import Settings
 from pyrope.log import get_logger
 from pyrope.resp.writer import encode_bulk
 from pyrope.server.dispatch import Dispatcher
-from pyrope.server.listener import Listener
+from pyrope.server.listener import Listener, tls_context
 from pyrope.service.service import Service
 
 _log = get_logger(__name__)
+
+
+class ControlPlane(Protocol):
+    """What listens beside RESP."""
+
+    async def start(self) -> str:
+        """Listen. Returns the address. Raises OSError; nothing is left then."""
+        ...
+
+    async def stop(self, grace: float) -> None:
+        """Answer what is under way, for so many seconds at the most, and close everything."""
+        ...
+
+
+MakeControlPlane = Callable[[Server, ssl.SSLContext | None], ControlPlane]
+"""Makes the control plane of a server; with TLS, if there is a context."""
 
 
 class PyropeServer:
     """One server: service, command table and sockets.
 
     `start` and `stop` leave nothing behind when they are through: no task, thread or socket.
+
+    Args:
+        control_plane: makes what listens on `http_port`.
+
+    Raises:
+        ValueError: a port is set for a control plane, and there is none.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        control_plane: MakeControlPlane | None = None,
+    ) -> None:
+        if settings.http_port and control_plane is None:
+            raise ValueError("http_port is set, and nothing is there to listen on it")
         self._settings = settings
+        self._make_control_plane = control_plane
+        self._control_plane: ControlPlane | None = None
         self._service = Service(settings, clock, encode_bulk)
         table = build_table()
         self.server = Server(
@@ -64,10 +96,25 @@ class PyropeServer:
         await self._service.start()
         try:
             self.server.listening = await self._listener.start()
+            try:
+                self.server.listening += await self._start_control_plane()
+            except BaseException:
+                await self._listener.stop(0)
+                raise
         except BaseException:
             await self._service.stop(save_graphs=False)
             raise
         return self.server.listening
+
+    async def _start_control_plane(self) -> tuple[str, ...]:
+        settings = self._settings
+        if not settings.http_port or self._make_control_plane is None:
+            return ()
+        context = tls_context(settings.tls) if settings.http.tls else None
+        control_plane = self._make_control_plane(self.server, context)
+        address = await control_plane.start()
+        self._control_plane = control_plane
+        return (address,)
 
     async def loaded(self) -> None:
         """Return when everything is loaded; raises what stopped it."""
@@ -79,7 +126,12 @@ class PyropeServer:
 
     async def stop(self) -> None:
         """Drain, save, close. Idempotent."""
-        await self._listener.stop(self._settings.shutdown_timeout_s)
+        grace = self._settings.shutdown_timeout_s
+        closing = [self._listener.stop(grace)]
+        control_plane, self._control_plane = self._control_plane, None
+        if control_plane is not None:
+            closing.append(control_plane.stop(grace))
+        await asyncio.gather(*closing)
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -102,17 +154,22 @@ class PyropeServer:
 
 
 async def serve(
-    settings: Settings, clock: Clock, *, ready: Callable[[str], None] | None = None
+    settings: Settings,
+    clock: Clock,
+    *,
+    ready: Callable[[str], None] | None = None,
+    control_plane: MakeControlPlane | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or SHUTDOWN; return when everything is drained and closed.
 
     Args:
         ready: called once with the addresses, when everything is loaded.
+        control_plane: makes what listens on `http_port`.
 
     Raises:
         StorageError, OSError, ssl.SSLError: the server could not start.
     """
-    server = PyropeServer(settings, clock)
+    server = PyropeServer(settings, clock, control_plane)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.request_stop)

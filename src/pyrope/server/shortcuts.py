@@ -8,8 +8,7 @@ this command by command, and says what may be repeated.
 What can wait is done once in a round of the event loop, which is a fraction of a millisecond: the
 tenant's account is looked up, and whether others want the loop; vectors that have expired are taken
 out; what was sent is charged and counted at the end of the round. (Redis, too, reads its clock
-once a round.) Tenants with a rate, a concurrency or a budget go the long way, as each of their
-requests is decided upon.
+once a round.) Of tenants with a rate, a concurrency or a budget each request is decided upon.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ class Shortcuts:
 
     __slots__ = (
         "_account",
+        "_bounded",
         "_fresh",
         "_is_open",
         "_monotonic",
@@ -104,10 +104,11 @@ class Shortcuts:
         self._stats = stats
         self._monotonic = server.clock.monotonic
         self._table: dict[int, _Shortcut] = {}
-        # Of this round: whether it is known that shortcuts may be taken, by whom; those taken, and
-        # how long that took; caches that hold nothing that has expired.
+        # Of this round: whether it is known that shortcuts may be taken, by whom, and whether its
+        # limits have a say; those taken, and how long that took; caches without expired vectors.
         self._is_open = False
         self._account: Account | None = None
+        self._bounded: Account | None = None
         self._taken: list[_Shortcut] = []
         self._seconds = 0.0
         self._fresh: set[Repeating] = set()
@@ -116,7 +117,11 @@ class Shortcuts:
         return len(self._table)
 
     def reply_to(self, data: bytes) -> bytes | None:
-        """The reply to a packet; None: it is to be read."""
+        """The reply to a packet; None: it is to be read.
+
+        Raises:
+            BudgetError, QuotaError: the tenant's limits do not let it in.
+        """
         found = self._table.get(xxh3_64_intdigest(data))
         if (
             found is None
@@ -140,19 +145,28 @@ class Shortcuts:
             or stored.expires_at <= now
         ):
             return None
+        bounded = self._bounded
+        if bounded is not None:
+            bounded.admit()
+            bounded.leave()
         self._taken.append(found)
         return found.reply
+
+    def rejected(self) -> None:
+        """Count a command that was not let in."""
+        self._stats.rejected += 1
 
     def learn(self, data: bytes, repeated: Repeated) -> Callable[[], None] | None:
         """A packet that was a single command, and nothing else, was given this answer.
 
         Returns:
-            What forgets it. None: the query is not in the packet as it is.
+            What forgets it. None: it is known, or the query is not in the packet as it is.
         """
-        start = data.find(repeated.query)
-        if start < 0:
-            return None
         digest = xxh3_64_intdigest(data)
+        known = self._table.get(digest)
+        start = data.find(repeated.query)
+        if start < 0 or (known is not None and known.stored is repeated.stored):
+            return None
         self._table[digest] = shortcut = _Shortcut(data, start, repeated)
         return partial(self._forget, digest, shortcut)
 
@@ -165,14 +179,14 @@ class Shortcuts:
         server, service = self._server, self._server.service
         account = service.tenancy.enforcer.enter(self.tenant)
         if (
-            account.is_bounded
-            or service.loading
+            service.loading
             or service.guard.is_on
             or self._turns.alone != self.tenant
             or 0 <= server.settings.slowlog.slower_than_us < _SLOW_US
         ):
             return False
         self._account = account
+        self._bounded = account if account.is_bounded else None
         self._is_open = True
         asyncio.get_running_loop().call_soon(self._close)
         self._seconds = self._monotonic() - began
@@ -186,6 +200,8 @@ class Shortcuts:
         account, self._account = self._account, None
         if not taken or account is None:
             return
+        if self._bounded is None:
+            account.admit_many(len(taken))
         account.charge_hits(len(taken), _HIT_MICRO, _LEVEL)
         # Each as if it had taken what the first one took, which is an upper bound of sorts.
         self._stats.record_alike(self._seconds, len(taken))

@@ -52,7 +52,7 @@ from typing import NamedTuple
 from pyrope.clock import Clock
 from pyrope.log import get_logger
 from pyrope.tenants.period import Period
-from pyrope.tenants.usage import Usage, UsageFormatError, check_usage
+from pyrope.tenants.usage import Usage, UsageFormatError, check_usage, llm_part
 
 _log = get_logger(__name__)
 
@@ -94,6 +94,23 @@ class Entry(Usage):
         self.closed = False
 
 
+class Charged:
+    """What all tenants together were charged, and were refused, since the ledger was made.
+
+    Attributes:
+        compute_micro, llm_micro, refused_quota, refused_budget, embeddings: as of `Usage`.
+    """
+
+    __slots__ = ("compute_micro", "embeddings", "llm_micro", "refused_budget", "refused_quota")
+
+    def __init__(self) -> None:
+        self.compute_micro = 0
+        self.llm_micro = 0
+        self.refused_quota = 0
+        self.refused_budget = 0
+        self.embeddings = 0
+
+
 class Ledger:
     """Totals by tenant, of the month being charged. For the event loop.
 
@@ -101,11 +118,13 @@ class Ledger:
         clock: its wall is what months go by.
 
     Attributes:
+        charged: whatever month it was in.
         steady_from, steady_until: Unix times in seconds. As long as the wall clock is between
             them (the first included), there is no need to call `turn`.
     """
 
     def __init__(self, clock: Clock) -> None:
+        self.charged = Charged()
         self._wall = clock.wall
         self._period: Period | None = None
         # To be loaded; and the same if what the store has of it has not changed since it was told.
@@ -270,6 +289,20 @@ class Ledger:
         closed = self._closed.get((period, tenant))
         value = (self._in_flight or {}).get((period, tenant)) if closed is None else closed.encode()
         return None if value is None else Usage.decode(value)
+
+    def llm_totals(self) -> Iterator[tuple[str, int, int]]:
+        """Tokens, and micro-units, that language models have used of each tenant's budget.
+
+        In the period being charged, of those that have used any; a microsecond for each tenant
+        with totals. The ledger must not be changed before it is through.
+        """
+        for tenant, entry in self._live.items():
+            if entry.llm_tokens_in or entry.llm_tokens_out or entry.llm_micro:
+                yield tenant, entry.llm_tokens_in + entry.llm_tokens_out, entry.llm_micro
+        for tenant, stored in self._resting.items():
+            tokens_in, tokens_out, micro = llm_part(stored)
+            if tokens_in or tokens_out or micro:
+                yield tenant, tokens_in + tokens_out, micro
 
     # -- writing down -----------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ class Account:
 
     __slots__ = (
         "_budget_micro",
+        "_charged",
         "_entry",
         "_ledger",
         "_monotonic",
@@ -72,6 +73,7 @@ class Account:
         self._wall = clock.wall
         self._monotonic = clock.monotonic
         self._ledger = ledger
+        self._charged = ledger.charged
         self._entry = ledger.entry(tenant)
         self._rate: RateLimit | None = None
         self.set_limits(limits)
@@ -131,12 +133,14 @@ class Account:
                 if self._rejects:
                     entry.refused_budget += 1
                     entry.changed = True
+                    self._charged.refused_budget += 1
                     raise self._refuse_budget()
             elif used:
                 result = strain(used, budget, self._ledger.share_gone(now), limits.soft_limit)
         if limits.concurrency is not None and self.under_way >= limits.concurrency:
             entry.refused_quota += 1
             entry.changed = True
+            self._charged.refused_quota += 1
             raise refuse_concurrency(self.tenant, limits.concurrency)
         rate = self._rate
         if rate is not None:
@@ -144,6 +148,7 @@ class Account:
             if wait_s:
                 entry.refused_quota += 1
                 entry.changed = True
+                self._charged.refused_quota += 1
                 raise refuse_rate(self.tenant, rate, wait_s)
         return result
 
@@ -181,6 +186,7 @@ class Account:
             entry.answers[level] += 1
         entry.compute_micro += micro
         entry.changed = True
+        self._charged.compute_micro += micro
 
     def charge_hit(self, micro: int, level: str) -> None:
         """Count an answer from the caches, given in the very turn of the loop that let it in.
@@ -196,10 +202,14 @@ class Account:
         entry.compute_micro += micro
         entry.changed = True
 
-    def charge_hits(self, times: int, micro: int, level: str) -> None:
-        """Count requests that were let in and answered from the caches.
+    def admit_many(self, times: int) -> None:
+        """Let requests in that are over already; of a tenant that is not bounded."""
+        self._current()
+        self._entry.requests += times
+        self._entry.changed = True
 
-        For a tenant that is not bounded: nothing is looked at.
+    def charge_hits(self, times: int, micro: int, level: str) -> None:
+        """Count answers from the caches, in the month that it is now.
 
         Args:
             times: how many.
@@ -207,10 +217,10 @@ class Account:
         """
         self._current()
         entry = self._entry
-        entry.requests += times
         entry.answers[level] += times
         entry.compute_micro += times * micro
         entry.changed = True
+        self._charged.compute_micro += times * micro
 
     def charge_embeddings(self, texts: int, units: float) -> None:
         """Count texts that were embedded, and what that cost. Raises ValueError as `charge`."""
@@ -219,6 +229,8 @@ class Account:
         self._entry.embeddings += texts
         self._entry.compute_micro += micro
         self._entry.changed = True
+        self._charged.embeddings += texts
+        self._charged.compute_micro += micro
 
     def charge_llm(self, tokens_in: int, tokens_out: int, units: float) -> None:
         """Count tokens, as the provider does, and what they cost. Raises ValueError as `charge`."""
@@ -228,6 +240,7 @@ class Account:
         self._entry.llm_tokens_out += tokens_out
         self._entry.llm_micro += micro
         self._entry.changed = True
+        self._charged.llm_micro += micro
 
     def observe(self, vectors: int, nbytes: int, cache_bytes: int) -> None:
         """Say what the tenant keeps now: the highest of the month is remembered."""
@@ -273,6 +286,7 @@ class Account:
         self._current()
         entry = self._entry
         entry.refused_quota += 1
+        self._charged.refused_quota += 1
         # It had been let in, as one that is counted once; 0 where that was in another month.
         entry.requests = max(0, entry.requests - 1)
         entry.changed = True

@@ -77,7 +77,8 @@ def refuse_rate(tenant: str, limit: RateLimit, wait_s: float) -> QuotaError:
         return QuotaError(f"no requests are allowed to tenant '{tenant}' until its QPS is raised")
     return QuotaError(
         f"{_allowed(limit.qps, 'request', ' a second')} allowed to tenant '{tenant}'; "
-        f"retry in {math.ceil(wait_s * 1000)} ms"
+        f"retry in {math.ceil(wait_s * 1000)} ms",
+        retry_after_s=wait_s,
     )
 
 
@@ -89,7 +90,8 @@ def refuse_concurrency(tenant: str, limit: int) -> QuotaError:
         )
     return QuotaError(
         f"{_allowed(limit, 'request', ' at a time')} allowed to tenant '{tenant}'; "
-        "retry when one has been answered"
+        "retry when one has been answered",
+        retry_after_s=0.0,
     )
 
 

@@ -11,6 +11,7 @@ import re
 from operator import attrgetter
 from typing import Self
 
+from pyrope.metrics import ANSWERS
 from pyrope.types import CacheLevel
 
 MICRO = 1_000_000
@@ -20,8 +21,6 @@ MAX_UNITS = 1e12
 """More than that no single charge can be: it would be a slip of the cost model."""
 
 HIT_LEVELS = tuple(level.lower() for level in CacheLevel)
-ANSWERS = ("miss", "off", *HIT_LEVELS)
-"""Where an answer may come from, as WITHINFO tells it. `off`: the caches were not asked."""
 
 _COUNTS = (
     "requests",
@@ -53,7 +52,7 @@ class Usage:
 
     Attributes:
         requests: that were let in.
-        answers: queries answered, by where the answer came from: one of `ANSWERS`.
+        answers: queries answered, by where the answer came from: one of `pyrope.metrics.ANSWERS`.
         compute_micro: micro-units charged for searches, writes and embeddings.
         llm_tokens_in, llm_tokens_out: as the provider counts them.
         llm_micro: micro-units charged for them.
@@ -137,6 +136,16 @@ def check_usage(stored: bytes) -> None:
             f"{_VERSION}: start the newer Pyrope that wrote it"
         )
     raise UsageFormatError("a record of usage is damaged: restore the data directory from a backup")
+
+
+def llm_part(stored: bytes) -> tuple[int, int, int]:
+    """Tokens in, tokens out and micro-units of language models, of what `Usage.encode` made.
+
+    In a tenth of the time that all of it takes, for those who add up many.
+    """
+    # Version, then as in `_COUNTS`.
+    tokens_in, tokens_out, micro = stored.split(b" ", 6)[3:6]
+    return int(tokens_in), int(tokens_out), int(micro)
 
 
 def micro_of(units: float) -> int:
