@@ -395,7 +395,7 @@ class Connection(asyncio.Protocol):
                 account.leave()
             self._finish(entry, args, began, failed=True)
             known = isinstance(error, PyropeError)
-            self._answer_error(error if known else _internal(entry, error))  # type: ignore[arg-type]  # as seen
+            self._answer_error(error if known else self._internal(entry, error))  # type: ignore[arg-type]  # as seen
             return True
         kind = type(result)
         if kind is Pending:
@@ -540,7 +540,7 @@ class Connection(asyncio.Protocol):
         self._finish(entry, args, began, failed=error is not None)
         if error is not None:
             if not isinstance(error, PyropeError):
-                error = _internal(entry, error)
+                error = self._internal(entry, error)
             self.server.counters.count_error(error.prefix)
             data = encode_error(error.prefix, error.message)
         slot.data = b"" if muted else data
@@ -641,7 +641,16 @@ class Connection(asyncio.Protocol):
                 self._partial_since = self._now
             self._transport.resume_reading()
 
-
-def _internal(entry: Entry, error: BaseException) -> PyropeError:
-    _log.error("a command failed unexpectedly", command=entry.name, exc_info=error)
-    return PyropeError(f"internal error in '{entry.name}' ({type(error).__name__}); see the log")
+    def _internal(self, entry: Entry, error: BaseException) -> PyropeError:
+        request_id = self.server.request_id(self.client)
+        _log.error(
+            "a command failed unexpectedly",
+            command=entry.name,
+            request_id=request_id,
+            user=self.client.user,
+            exc_info=error,
+        )
+        return PyropeError(
+            f"internal error in '{entry.name}' ({type(error).__name__}); "
+            f"see the log, request {request_id}"
+        )

@@ -19,6 +19,7 @@ from pyrope.config import Settings
 from pyrope.log import get_logger
 from pyrope.resp.writer import encode_bulk
 from pyrope.server.dispatch import Dispatcher
+from pyrope.server.garbage import WORTH_A_LOOK, GarbageCollection
 from pyrope.server.listener import Listener, tls_context
 from pyrope.service.service import Service
 
@@ -47,6 +48,10 @@ class PyropeServer:
     `start` and `stop` leave nothing behind when they are through: no task, thread or socket.
 
     Args:
+        owns_process: nothing else of importance runs in this process, so that the server may say
+            when the interpreter looks for garbage.
+
+    Args:
         control_plane: makes what listens on `http_port`.
 
     Raises:
@@ -58,6 +63,8 @@ class PyropeServer:
         settings: Settings,
         clock: Clock,
         control_plane: MakeControlPlane | None = None,
+        *,
+        owns_process: bool = False,
     ) -> None:
         if settings.http_port and control_plane is None:
             raise ValueError("http_port is set, and nothing is there to listen on it")
@@ -81,6 +88,9 @@ class PyropeServer:
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listener = Listener(self.server, Dispatcher(table), self._spawn)
+        self._garbage: GarbageCollection | None = None
+        if owns_process:
+            self._garbage = self._listener.garbage = GarbageCollection(self._wasted)
         self._shutdown = asyncio.Event()
         self._save_at_exit = True
 
@@ -94,6 +104,8 @@ class PyropeServer:
             OSError, ssl.SSLError: an address or a TLS file cannot be used.
         """
         await self._service.start()
+        if self._garbage is not None:
+            self._garbage.start()
         try:
             self.server.listening = await self._listener.start()
             try:
@@ -102,6 +114,8 @@ class PyropeServer:
                 await self._listener.stop(0)
                 raise
         except BaseException:
+            if self._garbage is not None:
+                self._garbage.stop()
             await self._service.stop(save_graphs=False)
             raise
         return self.server.listening
@@ -137,6 +151,11 @@ class PyropeServer:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._service.stop(save_graphs=self._save_at_exit)
+        if self._garbage is not None:
+            self._garbage.stop()
+
+    def _wasted(self) -> int:
+        return self._listener.closed_total + WORTH_A_LOOK * self._service.dropped_total
 
     def request_stop(self) -> None:
         """Have `wait_for_shutdown` return."""
@@ -169,7 +188,7 @@ async def serve(
     Raises:
         StorageError, OSError, ssl.SSLError: the server could not start.
     """
-    server = PyropeServer(settings, clock, control_plane)
+    server = PyropeServer(settings, clock, control_plane, owns_process=True)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.request_stop)

@@ -19,6 +19,7 @@ from pyrope.errors import CommandError, PyropeError
 from pyrope.log import get_logger
 from pyrope.server.connection import Connection
 from pyrope.server.dispatch import Dispatcher
+from pyrope.server.garbage import GarbageCollection
 from pyrope.server.shortcuts import COMMAND as SHORTCUT_COMMAND
 from pyrope.server.shortcuts import ShortcutTables
 from pyrope.server.turns import Turns
@@ -30,7 +31,12 @@ _SWEEP_INTERVAL_S = 1.0
 
 
 class Listener:
-    """Every listening socket of a server, and the connections that came by them."""
+    """Every listening socket of a server, and the connections that came by them.
+
+    Attributes:
+        closed_total: connections that have gone.
+        garbage: is told now and then how things are; None: there is none.
+    """
 
     def __init__(
         self,
@@ -49,6 +55,8 @@ class Listener:
         self._connections: set[Connection] = set()
         self._next_id = 1
         self._sweeper: asyncio.Task[None] | None = None
+        self.closed_total = 0
+        self.garbage: GarbageCollection | None = None
         self._all_gone = asyncio.Event()
         self._all_gone.set()
 
@@ -179,6 +187,7 @@ class Listener:
 
     def _closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self.closed_total += 1
         if connection.admitted:
             self._server.clients.pop(connection.client.id, None)
         if not self._connections:
@@ -189,6 +198,9 @@ class Listener:
         while True:
             await asyncio.sleep(_SWEEP_INTERVAL_S)
             self.close_silent()
+            if self.garbage is not None:
+                asked = [one.client.last_command_at for one in self._connections if one.admitted]
+                self.garbage.look(self._server.clock.monotonic(), max(asked, default=0.0))
 
     def close_silent(self) -> None:
         limits = self._server.settings.limits

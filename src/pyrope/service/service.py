@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
@@ -36,6 +36,7 @@ from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
 from pyrope.semantic.centroids import Centroids
 from pyrope.service.audit import SERVER, Actor
+from pyrope.service.backups import Backups
 from pyrope.service.caching import CacheServices
 from pyrope.service.clusters import ClusterServices
 from pyrope.service.definition import (
@@ -44,6 +45,7 @@ from pyrope.service.definition import (
     check_nprobe,
     check_options,
 )
+from pyrope.service.embedders import Embedders
 from pyrope.service.graphs import GraphSaver
 from pyrope.service.guarding import LatencyGuard
 from pyrope.service.index import IndexServices, OpenIndex
@@ -53,11 +55,12 @@ from pyrope.service.reservations import Reservations
 from pyrope.service.restore import Progress, restore_index
 from pyrope.service.spec_record import decode_spec, encode_spec, plain_spec
 from pyrope.service.tenancy import Holdings, Tenancy
+from pyrope.service.totals import IndexTotals
 from pyrope.service.writes import Condition, PutVectors
 from pyrope.storage.group_commit import CommitStatistics, GroupCommitter
 from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.memory_store import MemoryStore
-from pyrope.storage.store import Change, DropIndex, PutIndex, Store
+from pyrope.storage.store import Change, DropIndex, PutIndex, PutMeta, Store
 from pyrope.tenants.enforcer import Account
 from pyrope.tenants.limits import Priority, TenantLimits
 from pyrope.types import (
@@ -66,6 +69,9 @@ from pyrope.types import (
     IndexSpec,
     Metric,
 )
+
+if TYPE_CHECKING:
+    from pyrope.service.advising import Advisor
 
 _log = get_logger(__name__)
 
@@ -83,6 +89,8 @@ _WEIGHTS = {
 _CACHE_SEED = 20
 # Answers looked at in one sweep: a tenth of a millisecond.
 _SWEPT_ANSWERS = 1000
+# Space of meta records that mean nothing.
+_PROBES = "probes"
 # Looking at every file takes 20 us an index, in the thread that commits.
 _DISK_COUNT_INTERVAL_S = 10.0
 
@@ -107,6 +115,9 @@ class Service:
         self._encode_id = encode_id
         self._indexes: dict[tuple[str, str], OpenIndex] = {}
         self._by_tenant: dict[str, dict[str, OpenIndex]] = {}
+        # Those that are being dropped; and what was done by those that have been.
+        self._leaving: list[OpenIndex] = []
+        self._left = IndexTotals()
         self._reserved = Reservations()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
@@ -118,6 +129,7 @@ class Service:
         self.lanes = Lanes(self._executor, jobs, clock.monotonic)
         self._storage = Executor(1, name="pyrope-storage")
         self._builder = Executor(1, name="pyrope-build", initializer=init_worker_thread)
+        self.embedders = Embedders(settings.embed, clock, run=self.run, spawn=self._spawn)
         engine = settings.engine
         self._merge_services = MergeServices(
             background=self._builder,
@@ -146,6 +158,15 @@ class Service:
             on_limits=self._follow_limits,
         )
         self.guard = LatencyGuard(settings.guardrail, clock)
+        self.backups = Backups(
+            None if settings.in_memory else Path(settings.data_dir),
+            clock,
+            store=self._opened,
+            run=self._storage.run,
+            audit=lambda: self.tenancy.audit,
+            spawn=self._spawn,
+        )
+        self.advisor = self._new_advisor()
         self._store: Store | None = None
         self._committer: GroupCommitter | None = None
         self._saver: GraphSaver | None = None
@@ -153,6 +174,7 @@ class Service:
         self._memory_bytes = 0
         self._memory_at = float("-inf")
         self._disk_bytes = 0
+        self.dropped_total = 0
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -187,6 +209,8 @@ class Service:
             await self._storage.stop()
             await self._executor.stop()
             raise
+        if self.advisor is not None:
+            self.advisor.start()
         # What reading 100,000 tenants has taken meanwhile is 40 MB.
         await self._give_back_memory()
         self._saver = GraphSaver(self._store, self.clock)
@@ -204,6 +228,11 @@ class Service:
         self._background = []
         if self._store is None:
             return
+        self.backups.cancel()
+        if self.advisor is not None:
+            await self.advisor.stop()
+        # Whoever waits for a text to be embedded is told, and nothing comes of it any more.
+        await self.embedders.stop()
         for index in self.indexes():
             index.closed = True  # a rebuild gives up
         for index in self.indexes():
@@ -240,6 +269,7 @@ class Service:
         for spec in specs:
             index = await restore_index(spec, store, self._storage, services, self.progress)
             self._open(index)
+            self.embedders.begin(spec)
         self.loading = False
         if specs:
             _log.info(
@@ -267,6 +297,8 @@ class Service:
                 index.cache.sweep(_SWEPT_ANSWERS)
                 index.clusters.nudge()
             self.cache.sweep(_SWEPT_ANSWERS)
+            if self.advisor is not None:
+                self.advisor.tick()
             self.guard.evaluate()
             now = self.clock.monotonic()
             if self._settled.ended(self._work_done(), now):
@@ -298,6 +330,8 @@ class Service:
         spec = index.spec
         self._indexes[spec.tenant, spec.name] = index
         self._by_tenant.setdefault(spec.tenant, {})[spec.name] = index
+        if self.advisor is not None:
+            self.advisor.attach(index)
 
     def _shut(self, index: OpenIndex) -> None:
         """Let no command name an index any more."""
@@ -307,6 +341,16 @@ class Service:
         del of_tenant[spec.name]
         if not of_tenant:
             del self._by_tenant[spec.tenant]
+        if self.advisor is not None:
+            self.advisor.detach(index)
+
+    def _new_advisor(self) -> Advisor | None:
+        """What asks a language model; None where there is none, and then nothing is imported."""
+        if self.settings.llm.provider == "off":
+            return None
+        from pyrope.service.advising import Advisor  # noqa: PLC0415
+
+        return Advisor(self.settings, self.clock, self.tenancy, run=self.run)
 
     # -- what there is ----------------------------------------------------------------------------
 
@@ -328,6 +372,22 @@ class Service:
         if found is None:
             raise NoIndexError(f"no such index '{_text(name)}'")
         return found
+
+    def counted(self) -> tuple[IndexTotals, list[OpenIndex]]:
+        """What was done by indexes that are gone, in a record of its own; and all the others.
+
+        The sum of all their `count_into` never falls, however long it takes to make it.
+        """
+        left = IndexTotals()
+        left.add(self._left)
+        return left, [*self._indexes.values(), *self._leaving]
+
+    def totals(self) -> IndexTotals:
+        """What all indexes have done since the server started, in one go: 10 us for each."""
+        totals, indexes = self.counted()
+        for index in indexes:
+            index.count_into(totals)
+        return totals
 
     @property
     def memory_bytes(self) -> int:
@@ -470,6 +530,7 @@ class Service:
             # No command can name it from here on, so that nothing is added while it drains.
             index = self._indexes[key]
             self._shut(index)
+            self._leaving.append(index)
             try:
                 index.refuse_queued()
                 await index.drain()
@@ -481,7 +542,12 @@ class Service:
             except BaseException:
                 self._open(index)
                 raise
+            else:
+                self._left.add(index.settle())
+            finally:
+                self._leaving.remove(index)
             self._memory_at = float("-inf")
+            self.dropped_total += 1
         # Training that is under way ends in seconds; others may create and drop meanwhile.
         await index.close()
         return True
@@ -501,6 +567,7 @@ class Service:
         ef: int | None = None,
         nprobe: int | None = None,
         change_policy: Callable[[CachePolicy], CachePolicy] | None = None,
+        precondition: Callable[[IndexSpec], None] | None = None,
         actor: Actor = SERVER,
     ) -> None:
         """Change what searches of an index go by, durably, for all that come after it.
@@ -508,6 +575,8 @@ class Service:
         Args:
             ef, nprobe: as in `IndexSpec`; None: as it is.
             change_policy: makes another cache policy of the one in force.
+            precondition: called with the definition in force, which nobody else changes until this
+                is over; what it raises is raised, and nothing has changed.
 
         Raises:
             NoIndexError: there is no such index.
@@ -517,6 +586,8 @@ class Service:
         """
         async with self._changing:
             index = self.index(tenant, name)
+            if precondition is not None:
+                precondition(index.spec)
             given = {"ef": ef, "nprobe": nprobe}
             check_options(
                 index.spec.type, [field for field, value in given.items() if value is not None]
@@ -564,6 +635,15 @@ class Service:
         if self.saver.saving:
             raise PyropeError("Background save already in progress")
         self._spawn(self.saver.save(self.indexes()))
+
+    async def check_disk(self) -> None:
+        """See whether the disk takes writes: where it has refused the last one, another is tried.
+
+        Raises:
+            MisconfError: it does not.
+        """
+        if self.commit_statistics().is_refused:
+            await self._commit(PutMeta(_PROBES, b"disk", b""))
 
     def check_loaded(self) -> None:
         """Raises LoadingError until everything is loaded."""
@@ -653,6 +733,10 @@ class Service:
         self, centroids: Centroids, rows: Float32Matrix
     ) -> asyncio.Future[NDArray[Any]]:
         return self._builder.run(centroids.assign_many, rows)
+
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run what a command goes on with: `stop` waits for it."""
+        return self._spawn(work)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that `stop` waits for."""
