@@ -32,7 +32,10 @@ class Job:
         question: what a prompt is made of, when its turn has come; a few kilobytes at the most.
         nbytes: bytes that the question takes.
         attempts: calls that were made for it.
-        number: the queue's own; the older ones are lower.
+        number: the queue's own; of those that wait, the older ones are lower; 0: it does not wait.
+        submitted_at: the queue's own; monotonic time in seconds.
+        due: the queue's own; monotonic time in seconds before which it is not tried again; 0: it
+            may be its turn.
     """
 
     kind: JobKind
@@ -44,3 +47,24 @@ class Job:
     nbytes: int
     attempts: int = 0
     number: int = 0
+    submitted_at: float = 0.0
+    due: float = 0.0
+
+
+class Dropped(StrEnum):
+    """Why a job has ended without an answer, and without a failure of its own."""
+
+    OVERLOAD = "overload"
+    """More waited than may, and it was the least valuable of the tenant with most."""
+    EXPIRED = "expired"
+    """Nobody wanted to know any more."""
+    DUPLICATE = "duplicate"
+    """The same question waits, or is being asked."""
+    BUDGET = "budget"
+    """A monthly budget has not enough left for it."""
+    TOO_LARGE = "too_large"
+    """It needs more tokens than may be used in a minute."""
+    WITHDRAWN = "withdrawn"
+    """When its turn came, there was nothing left to ask."""
+    STOPPED = "stopped"
+    """The worker was not running, or has been stopped."""
