@@ -110,6 +110,8 @@ class IndexSpec:
         pqm: segments that a vector is cut into for product quantisation; divides `dim`; 0: chosen
             by `dim`.
         cache: what its caches may do.
+        embedder: name, model and version of what makes its vectors of texts, as in
+            ``wordllama:256:0123456789ab``; empty: texts are not embedded.
     """
 
     uid: int
@@ -126,3 +128,4 @@ class IndexSpec:
     nprobe: int = 0
     pqm: int = 0
     cache: CachePolicy = DEFAULT_POLICY
+    embedder: str = ""

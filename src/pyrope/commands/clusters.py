@@ -9,9 +9,11 @@ import numpy as np
 
 from pyrope.commands.context import Context
 from pyrope.commands.spec import Access, Argument, Command
+from pyrope.commands.text_vector import Then, with_text
 from pyrope.commands.vector_argument import QUERY_ARGUMENT, check_rows, parse_vector
 from pyrope.errors import CommandError, DimensionError
 from pyrope.resp.values import OK
+from pyrope.semantic.advice import Advice
 from pyrope.service.audit import Actor
 from pyrope.service.index import OpenIndex
 
@@ -34,20 +36,55 @@ def list_(context: Context, args: list[bytes]) -> list[dict[str, Any]]:
                 "writes": round(registry.writes(cluster)),
                 "ttl": _seconds(clusters.ttl(cluster, base)),
                 "threshold": threshold,
+                "advice": _advice(context, registry.advice.get(cluster)),
             }
         )
     return told
 
 
-def nearest(context: Context, args: list[bytes]) -> list[Any]:
-    index, blob = _index_and_vector(context, args)
+def _advice(context: Context, advice: Advice | None) -> dict[str, Any] | None:
+    """What a language model has said about a cluster; None: nothing is in force."""
+    if advice is None:
+        return None
+    return {
+        "nature": advice.nature.value,
+        "ttl_factor": advice.ttl_factor,
+        "value_factor": advice.value_factor,
+        "confidence": advice.confidence,
+        "expires": _seconds(advice.until - context.server.clock.monotonic()),
+    }
+
+
+def forget(context: Context, args: list[bytes]) -> int:
+    cluster = None
+    index = _index(context, args)
+    if len(args) > 4:
+        raise CommandError("syntax error: one cluster, or none, is expected")
+    if len(args) > 3:
+        try:
+            cluster = int(args[3])
+        except ValueError:
+            cluster = -1
+        if not 0 <= cluster < len(index.clusters.registry):
+            raise CommandError("no such cluster: the id of one is expected")
+    return index.clusters.registry.advice.remove(cluster)
+
+
+def nearest(context: Context, args: list[bytes]) -> Any:
+    return _about_vector(context, args, _nearest)
+
+
+def _nearest(_context: Context, index: OpenIndex, blob: bytes) -> list[Any]:
     vector = np.frombuffer(blob, "<f4")
     cluster = index.clusters.assign(vector)
     return [cluster, index.clusters.registry.score(vector, cluster)]
 
 
-def ttl(context: Context, args: list[bytes]) -> list[Any]:
-    index, blob = _index_and_vector(context, args)
+def ttl(context: Context, args: list[bytes]) -> Any:
+    return _about_vector(context, args, _ttl)
+
+
+def _ttl(_context: Context, index: OpenIndex, blob: bytes) -> list[Any]:
     clusters = index.clusters
     cluster = clusters.assign(blob)
     return [
@@ -108,13 +145,15 @@ def _index(context: Context, args: list[bytes]) -> OpenIndex:
     return context.server.service.index(context.client.tenant, args[2])
 
 
-def _index_and_vector(context: Context, args: list[bytes]) -> tuple[OpenIndex, bytes]:
-    """Of a command that takes nothing else."""
+def _about_vector(context: Context, args: list[bytes], tell: Then) -> Any:
+    """What `tell` tells of a vector, for a command that takes nothing else."""
     argument, after = parse_vector(args, 3, context.server.settings.limits, element=True)
     if after != len(args):
         raise CommandError(f"syntax error in VECTOR.CLUSTER {args[1].upper().decode()} command")
     index = _index(context, args)
-    return index, argument.resolve(index)
+    if argument.text is not None:
+        return with_text(context, index, argument.text, tell)
+    return tell(context, index, argument.resolve(index))
 
 
 def _seconds(seconds: float) -> float:
@@ -138,7 +177,8 @@ COMMANDS = (
                 GROUP, access=Access.READ, flags=_READ, categories=_READ_CATEGORIES,
                 has_index=True, arguments=(_INDEX,), complexity="O(number of clusters)",
                 returns="array of maps: id, size (vectors, by a sample; null: not known), writes "
-                "(in the window), ttl (in force, seconds), threshold (writes from which it is hot)",
+                "(in the window), ttl (in force, seconds), threshold (writes from which it is hot)"
+                ", advice (null, or a map: nature, ttl_factor, value_factor, confidence, expires)",
             ),
             "NEAREST": Command(
                 "VECTOR.CLUSTER|NEAREST", -5, nearest, "Finds the cluster of a vector.",
@@ -170,6 +210,15 @@ COMMANDS = (
                 GROUP, access=Access.EXCLUSIVE, flags=frozenset({"write"}),
                 categories=_WRITE_CATEGORIES, has_index=True, arguments=(_INDEX,),
                 complexity="O(number of clusters squared)", returns="OK",
+            ),
+            "FORGET": Command(
+                "VECTOR.CLUSTER|FORGET", -3, forget,
+                "Takes back what a language model has advised about a cluster, or about all.",
+                GROUP, access=Access.WRITE, flags=frozenset({"write", "fast"}),
+                categories=_WRITE_CATEGORIES, has_index=True,
+                arguments=(_INDEX, Argument("cluster", "integer", optional=True)),
+                complexity="O(number of clusters)",
+                returns="number of clusters that there was advice on",
             ),
             "TTL": Command(
                 "VECTOR.CLUSTER|TTL", -5, ttl,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Mapping
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyrope.clock import Clock
@@ -12,7 +14,7 @@ from pyrope.commands.latency import LatencyMonitor
 from pyrope.commands.ranks import ADMINISTRATOR, OPERATOR, READER
 from pyrope.commands.slowlog import SlowLog
 from pyrope.config import Settings
-from pyrope.metrics import ServerCounters
+from pyrope.metrics import Durations, ServerCounters
 from pyrope.service.audit import Actor
 from pyrope.service.caching import IndexCache
 from pyrope.service.promise import Promise
@@ -60,6 +62,25 @@ class Link(Protocol):
         ...
 
 
+class Answered(Protocol):
+    """How a query was answered.
+
+    Attributes:
+        args: of the command; None where it is no command's.
+        request_id: as its reply told it; empty where it has not.
+    """
+
+    @property
+    def args(self) -> list[bytes] | None: ...
+
+    @property
+    def request_id(self) -> str: ...
+
+    def parts(self) -> Mapping[str, str | int]:
+        """Where it came from, and the microseconds that each part took."""
+        ...
+
+
 class RequestShutdown(Protocol):
     """Begins a clean stop of the server, with or without the saving of graphs."""
 
@@ -81,6 +102,7 @@ class Client:
         revision: of the registry of tenants, up to which all this is known to be true.
         quiet: what CLIENT REPLY has asked for: any of `REPLY_OFF`, `REPLY_SKIP` (this reply is not
             sent) and `REPLY_SKIP_NEXT`.
+        request_id: of the request that it is, where a client is one request and no connection.
         deferred: the end of the line of writes that wait for their texts to be embedded, done once
             all are on their way to their indexes; None: there never was one.
     """
@@ -104,6 +126,7 @@ class Client:
     rank: int = 0
     revision: int = -1
     quiet: int = 0
+    request_id: str | None = None
     deferred: asyncio.Future[None] | None = None
     no_evict: bool = False
     no_touch: bool = False
@@ -135,6 +158,8 @@ class Server:
     Attributes:
         run_id: 40 hexadecimal digits that name this run of the server.
         request_shutdown: begins a clean stop.
+        loop_lag: by how much the event loop was late.
+        answered: how the query was answered that was answered last.
     """
 
     settings: Settings
@@ -150,6 +175,18 @@ class Server:
     counters: ServerCounters = field(default_factory=ServerCounters)
     clients: dict[int, Client] = field(default_factory=dict)
     listening: tuple[str, ...] = ()
+    loop_lag: Durations = field(default_factory=Durations)
+    answered: Answered | None = None
+    _request_numbers: Iterator[int] = field(default_factory=partial(itertools.count, 1))
+
+    def request_id(self, client: Client) -> str:
+        """Names a request in replies and in logs: another one each time, but for one of HTTP's."""
+        return client.request_id or f"{self.run_id[:8]}-{next(self._request_numbers):x}"
+
+    def answered_by(self, args: list[bytes]) -> Answered | None:
+        """How these very arguments were answered, if that was the latest that was."""
+        answered = self.answered
+        return answered if answered is not None and answered.args is args else None
 
     def note_slow(
         self, client: Client, args: list[bytes], seconds: float, *, keeps_secret: bool
@@ -163,12 +200,18 @@ class Server:
         if 0 < settings.spike_threshold_ms <= seconds * 1000:
             self.latency.record("command", at=self.clock.wall(), seconds=seconds)
         if 0 <= settings.slower_than_us <= seconds * 1e6 and not keeps_secret:
+            answered = self.answered_by(args)
+            request_id = answered.request_id if answered is not None else ""
             self.slow_log.add(
                 args,
                 at=self.clock.wall(),
                 microseconds=seconds * 1e6,
                 address=client.address,
                 client_name=client.name,
+                user=client.user,
+                tenant=client.tenant,
+                request_id=request_id or self.request_id(client),
+                parts={} if answered is None else answered.parts(),
                 max_len=settings.max_len,
             )
 
@@ -180,6 +223,7 @@ class Context:
     Attributes:
         account: that pays for the command at hand, if it is one that is paid for.
         strain: on what it may take; see `pyrope.tenants.pressure`.
+        args: of the command at hand, if it is one whose answers are told apart; see `Answered`.
         repeatable: what may be told about the reply, if a command has been given one that is kept
             for its very words; whoever runs it takes it away.
         precondition: asked with what is about to be changed, before it is: an index's `IndexSpec`,
@@ -191,6 +235,7 @@ class Context:
     server: Server
     account: Account | None = None
     strain: float = 0.0
+    args: list[bytes] | None = None
     repeatable: tuple[IndexCache, tuple[Hashable, ...]] | None = None
     precondition: Callable[[Any], None] | None = None
 

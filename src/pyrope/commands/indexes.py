@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,7 +11,9 @@ from pyrope.commands import cache_policy
 from pyrope.commands.context import Context
 from pyrope.commands.options import Option, OptionTable, choice, integer
 from pyrope.commands.spec import Access, Argument, Command
-from pyrope.errors import CommandError
+from pyrope.config import LimitSettings
+from pyrope.embed.factory import NAMES as EMBEDDERS
+from pyrope.errors import CommandError, DimensionError
 from pyrope.resp.values import OK
 from pyrope.service.definition import IndexDefinition
 from pyrope.service.service import INDEX_NAME
@@ -25,14 +27,22 @@ _CACHE = (
     Option("CACHE", "levels", cache_policy.levels, argument="levels|OFF|ALL"),
     Option("CACHETTL", "ttl_s", cache_policy.ttl, type="double", argument="seconds"),
 )
-_LATER = (Option("EMBEDDER", "embedder", unavailable=True),)
+
+
+def _to_embedder(raw: bytes, _limits: LimitSettings) -> str:
+    name = raw[:128].decode(errors="replace").lower()
+    if name not in EMBEDDERS:
+        raise CommandError(f"invalid EMBEDDER: one of {', '.join(EMBEDDERS)} is expected")
+    return name
+
+
 _EF = Option("EF", "ef", integer("EF", 1, "ef"), type="integer")
 _NPROBE = Option("NPROBE", "nprobe", integer("NPROBE", 1, "nprobe", auto=0), argument="n|AUTO")
 
 CREATE_OPTIONS = OptionTable(
     "VECTOR.CREATE",
     (
-        Option("DIM", "dim", integer("DIM", 1, "dim"), type="integer", optional=False),
+        Option("DIM", "dim", integer("DIM", 1, "dim"), type="integer"),
         Option("METRIC", "metric", choice("METRIC", _METRICS), argument="COSINE|IP|L2"),
         Option("TYPE", "type", choice("TYPE", _TYPES), argument="|".join(IndexType)),
         Option("M", "m", integer("M", 2, "m"), type="integer"),
@@ -44,11 +54,11 @@ CREATE_OPTIONS = OptionTable(
         _NPROBE,
         Option("PQM", "pqm", integer("PQM", 1, "dim", auto=0), argument="n|AUTO"),
         *_CACHE,
-        *_LATER,
+        Option("EMBEDDER", "embedder", _to_embedder, argument="|".join(EMBEDDERS)),
         Option("NX", "if_new"),
     ),
 )
-_ALTER_OPTIONS = OptionTable("VECTOR.ALTER", (_EF, _NPROBE, *_CACHE, *_LATER))
+_ALTER_OPTIONS = OptionTable("VECTOR.ALTER", (_EF, _NPROBE, *_CACHE))
 _POLICY = ("levels", "ttl_s")
 
 
@@ -60,19 +70,40 @@ def create(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
         )
     options = CREATE_OPTIONS.parse(args, 2, context.server.settings.limits)
     if_new = options.pop("if_new", False)
-    if "dim" not in options:
-        raise CommandError("DIM is missing: the dimension of the vectors is needed")
+    embedder = options.pop("embedder", None)
+    if "dim" not in options and embedder is None:
+        raise CommandError("DIM is missing: the dimension of the vectors is needed, or an EMBEDDER")
     policy = CachePolicy(**{key: options.pop(key) for key in _POLICY if key in options})
-    definition = IndexDefinition.of(name, **options, cache=policy)
-    tenant = context.client.tenant
+    service = context.server.service
+    # Not who the client is when an embedder has been reached.
+    tenant, actor = context.client.tenant, context.actor
 
-    async def created() -> Any:
-        await context.server.service.create_index(
-            tenant, definition, if_new=if_new, actor=context.actor
-        )
+    async def created(definition: IndexDefinition) -> Any:
+        await service.create_index(tenant, definition, if_new=if_new, actor=actor)
         return OK
 
-    return created()
+    async def embedding() -> Any:
+        identity, dim = await service.embedders.describe(embedder)
+        _check_dim(embedder, dim, options, service.settings.limits)
+        fitting = {**options, "dim": dim, "embedder": identity}
+        return await created(IndexDefinition.of(name, **fitting, cache=policy))
+
+    if embedder is not None:
+        return embedding()
+    return created(IndexDefinition.of(name, **options, cache=policy))
+
+
+def _check_dim(embedder: str, dim: int, options: Mapping[str, Any], limits: LimitSettings) -> None:
+    """Raises DimensionError unless vectors of an embedder fit into what is to be created."""
+    if options.get("dim", dim) != dim:
+        raise DimensionError(
+            f"Vector dimension mismatch - DIM is {options['dim']} but vectors of the embedder "
+            f"{embedder} have {dim}"
+        )
+    if dim > limits.dim:
+        raise DimensionError(
+            f"vectors of the embedder {embedder} have {dim} dimensions, the limit is {limits.dim}"
+        )
 
 
 def alter(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
@@ -85,7 +116,12 @@ def alter(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
 
     async def altered() -> Any:
         await context.server.service.alter_index(
-            tenant, args[1], **options, change_policy=change, actor=context.actor
+            tenant,
+            args[1],
+            **options,
+            change_policy=change,
+            precondition=context.precondition,
+            actor=context.actor,
         )
         return OK
 
@@ -132,7 +168,7 @@ def info(context: Context, args: list[bytes]) -> dict[str, Any]:
         "cache_levels": cache_policy.shown_levels(spec.cache.levels),
         "cache_entries": len(index.cache),
         "cache_bytes": index.cache.nbytes,
-        "embedder": None,
+        "embedder": spec.embedder or None,
         "created_at": int(spec.created_at),
     }
 

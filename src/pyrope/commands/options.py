@@ -25,8 +25,6 @@ class Option:
         convert: makes the value out of the argument that follows; None for a word that stands
             alone (its value is `constant`).
         optional: False for one that the command's handler insists on.
-        unavailable: where given, the option is of the contract but its machinery is not built yet:
-            using it is an error that says so.
     """
 
     token: str
@@ -36,7 +34,6 @@ class Option:
     type: str = "string"
     argument: str = ""
     optional: bool = True
-    unavailable: bool = False
 
     def describe(self) -> Argument:
         if self.convert is None:
@@ -74,8 +71,6 @@ class OptionTable:
             option = self._by_token.get(args[position].upper())
             if option is None:
                 raise CommandError(f"syntax error in {self._command} command")
-            if option.unavailable:
-                raise CommandError(f"{option.token} is not available yet")
             if option.key in found:
                 raise CommandError(
                     f"syntax error in {self._command} command: {option.token} is doubled or "
@@ -92,14 +87,13 @@ class OptionTable:
         return found
 
     def describe(self) -> tuple[Argument, ...]:
-        """The available options as COMMAND DOCS shows them.
+        """The options as COMMAND DOCS shows them.
 
         Those that exclude one another are one choice.
         """
         by_key: dict[str, list[Option]] = {}
         for option in self._options:
-            if not option.unavailable:
-                by_key.setdefault(option.key, []).append(option)
+            by_key.setdefault(option.key, []).append(option)
         described = []
         for key, options in by_key.items():
             if len(options) == 1:
@@ -110,11 +104,6 @@ class OptionTable:
                 )
                 described.append(Argument(key, "oneof", optional=True, arguments=choices))
         return tuple(described)
-
-    @property
-    def unavailable(self) -> tuple[str, ...]:
-        """Words of the contract whose machinery is not built yet."""
-        return tuple(option.token for option in self._options if option.unavailable)
 
 
 def quoted(raw: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 from pyrope.cache.query_key import QueryKey, text_key
@@ -10,15 +10,16 @@ from pyrope.commands import cache_policy
 from pyrope.commands.context import Context, Pending
 from pyrope.commands.options import Convert, Option, OptionTable, choice, integer, number
 from pyrope.commands.search_effort import COUNT, asked_of, effort_of, in_force
-from pyrope.commands.search_reply import Renderer
+from pyrope.commands.search_reply import Found, Renderer
 from pyrope.commands.spec import Access, Argument, Command
+from pyrope.commands.text_vector import with_text
 from pyrope.commands.vector_argument import QUERY_ARGUMENT, check_blob, check_rows, parse_vector
 from pyrope.config import LimitSettings
 from pyrope.engine.base import SearchOptions
 from pyrope.engine.filter import Filter, compile_filter
 from pyrope.errors import BusyError, CommandError
 from pyrope.resp.values import Raw
-from pyrope.service.answers import CachedSearch, CacheMode, CacheWish
+from pyrope.service.answers import EXACT, CachedSearch, CacheMode, CacheWish
 from pyrope.service.index import OpenIndex
 from pyrope.service.search import SearchRequest
 from pyrope.tenants.cost import REQUEST
@@ -130,7 +131,7 @@ def _kept_before(
     wish: CacheWish,
     adjustment: Adjustment,
     received_at: float,
-) -> Raw | None:
+) -> Raw | Found | None:
     """What the caches have for the effort that was asked for, before less is made."""
     client, effort = context.client, effort_of(index, options)
     # Of what was changed, only the recall that will do is in force.
@@ -143,7 +144,15 @@ def _kept_before(
             {name: adjustment.to[name]},
         )
     renderer = Renderer(
-        context, index, options, effort, received_at, received_at, None, loosened, context.account
+        context,
+        index,
+        options,
+        effort,
+        received_at,
+        received_at,
+        adjustment=loosened,
+        account=context.account,
+        args=context.args,
     )
     only = wish._replace(mode=CacheMode.ONLY)
     try:
@@ -154,8 +163,9 @@ def _kept_before(
     return None if isinstance(answers, CachedSearch) else renderer.one(answers, client.protocol)
 
 
-def search(context: Context, args: list[bytes]) -> Pending | Raw:
+def search(context: Context, args: list[bytes]) -> Any:
     server, client = context.server, context.client
+    received_at = server.clock.monotonic()
     words = (client.protocol, *args[2:])
     account = context.account
     if account is not None and server.service.guard.is_on:
@@ -168,25 +178,80 @@ def search(context: Context, args: list[bytes]) -> Pending | Raw:
             reply, source = kept
             if account is not None:
                 account.charge_hit(_HIT_MICRO, source.level)
+            if source is EXACT:
+                context.repeatable = known.cache, words
+            took = server.clock.monotonic() - received_at
+            server.counters.answered[source.level].record(took)
             return Raw(reply)
-    received_at = server.clock.monotonic()
+    context.args = args
     limits = server.settings.limits
     vector, position = parse_vector(args, 2, limits, element=True)
     options = _parse(SEARCH_TABLE, args, limits, position)
     index = server.service.index(client.tenant, args[1]) if known is None else known
+    if vector.text is not None:
+        return _search_by_text(context, index, vector.text, options, received_at)
     query = vector.resolve(index)
+    # What an id stands for may change.
+    fixed = words if args[2].upper() == b"FP32" else None
+    return _answer(context, index, query, options, fixed, received_at)
+
+
+def _search_by_text(
+    context: Context,
+    index: OpenIndex,
+    text: bytes,
+    options: Mapping[str, Any],
+    received_at: float,
+) -> Any:
+    """As with the text's vector; the text is that of the query, too, unless QUERY names another."""
+    server = context.server
+
+    def go_on(context: Context, index: OpenIndex, query: bytes) -> Pending | Raw | Found:
+        asked = dict(options)
+        if "query" not in asked:
+            asked["query"] = _to_text(text, server.settings.limits)
+        if "timeout" in asked:
+            asked["timeout"] -= 1000 * (server.clock.monotonic() - received_at)
+            if asked["timeout"] <= 0:
+                raise BusyError("timeout")
+        return _answer(context, index, query, asked, None, received_at)
+
+    return with_text(context, index, text, go_on, timeout_s=_seconds(options))
+
+
+def _answer(
+    context: Context,
+    index: OpenIndex,
+    query: bytes,
+    options: Mapping[str, Any],
+    words: tuple[Hashable, ...] | None,
+    received_at: float,
+) -> Pending | Raw | Found:
+    """Search, or find the answer in the caches.
+
+    Args:
+        words: of the command, if they always mean the same; None: they do not.
+    """
+    server, client, account = context.server, context.client, context.account
     effort, wish, adjustment = in_force(context, index, options)
     if wish.mode is CacheMode.OFF or not index.spec.cache.levels:
         renderer = Renderer(
-            context, index, options, effort, received_at, received_at, None, adjustment, account
+            context,
+            index,
+            options,
+            effort,
+            received_at,
+            received_at,
+            adjustment=adjustment,
+            account=account,
+            args=context.args,
         )
         return Pending(_search_uncached(context, index, query, options, effort), renderer.one_found)
     looked_up_at = server.clock.monotonic() if "with_info" in options else received_at
-    # What an id stands for may change, and so may what a text does; a session is to be followed.
+    # What a text stands for may change; a session is to be followed.
     repeatable = wish.mode is CacheMode.AUTO and wish.text is None and wish.session is None
-    repeatable = repeatable and args[2].upper() == b"FP32"
     # What another month, or another limit, would answer differently is not kept word for word.
-    repeatable = repeatable and adjustment is None
+    repeatable = repeatable and adjustment is None and words is not None
     renderer = Renderer(
         context,
         index,
@@ -197,6 +262,7 @@ def search(context: Context, args: list[bytes]) -> Pending | Raw:
         words if repeatable else None,
         adjustment,
         account,
+        context.args,
     )
     if adjustment is not None and context.strain >= SPENT and wish.mode is CacheMode.AUTO:
         preferred = _kept_before(context, index, query, options, wish, adjustment, received_at)
@@ -218,6 +284,7 @@ def search(context: Context, args: list[bytes]) -> Pending | Raw:
 def msearch(context: Context, args: list[bytes]) -> Pending | Raw:
     server = context.server
     received_at = server.clock.monotonic()
+    context.args = args
     limits = server.settings.limits
     if args[2].upper() != b"FP32":
         raise CommandError("invalid vector specification: FP32 is expected")
@@ -241,7 +308,15 @@ def msearch(context: Context, args: list[bytes]) -> Pending | Raw:
     client = context.client
     effort, wish, adjustment = in_force(context, index, options)
     renderer = Renderer(
-        context, index, options, effort, received_at, received_at, None, adjustment, context.account
+        context,
+        index,
+        options,
+        effort,
+        received_at,
+        received_at,
+        adjustment=adjustment,
+        account=context.account,
+        args=args,
     )
     many = len(blob) // size > _CACHED_ROWS
     if many and wish.mode is CacheMode.ONLY:

@@ -65,6 +65,8 @@ class Command:
         categories: ACL categories without the @.
         has_index: whether the first argument after the name is an index (the command's key).
         summary: one sentence; with `returns`, what the reference says.
+        defers: of a write, tells from its arguments whether it takes effect later, in line with
+            others that do (see `pyrope.commands.text_vector`); None: it never does.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Command:
     since: str = "0.1.0"
     returns: str = ""
     subcommands: Mapping[str, Command] = field(default_factory=dict)
+    defers: Callable[[list[bytes]], bool] | None = None
     stats: CommandStats = field(default_factory=CommandStats, compare=False)
 
     @property

@@ -1,4 +1,4 @@
-"""The ways of giving a vector: FP32, VALUES, ELE (TEXT comes with embedders)."""
+"""The ways of giving a vector: FP32, VALUES, TEXT, ELE."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ VECTOR_ARGUMENT = Argument(
             "VALUES",
             arguments=(Argument("n", "integer"), Argument("value", "double", multiple=True)),
         ),
+        Argument("text", "string", "TEXT", summary="embedded by the index's EMBEDDER"),
     ),
 )
 QUERY_ARGUMENT = Argument(
@@ -43,15 +44,21 @@ class VectorArgument:
     """A vector as an argument gave it.
 
     Attributes:
-        blob: little-endian float32, finite; empty where `element` is given.
+        blob: little-endian float32, finite; empty where `element` or `text` is given.
         element: the id whose vector it is.
+        text: what is to be embedded (`pyrope.commands.text_vector.with_text`), and has no vector
+            before that.
     """
 
     blob: bytes
     element: bytes | None = None
+    text: bytes | None = None
 
     def resolve(self, index: OpenIndex) -> bytes:
-        """The vector in bytes. Raises DimensionError; CommandError for an unknown id."""
+        """The vector in bytes, of what is no text.
+
+        Raises DimensionError; CommandError for an unknown id.
+        """
         if self.element is not None:
             vector = index.vector(self.element)
             if vector is None:
@@ -80,7 +87,7 @@ def parse_vector(
         CommandError, DimensionError: it is not a vector.
     """
     if position + 1 >= len(args):
-        raise CommandError("invalid vector specification: FP32, VALUES or ELE is expected")
+        raise CommandError(_expected(element=element))
     word = args[position].upper()
     if word == b"FP32":
         blob = args[position + 1]
@@ -96,9 +103,13 @@ def parse_vector(
     if word == b"ELE" and element:
         return VectorArgument(b"", args[position + 1]), position + 2
     if word == b"TEXT":
-        raise CommandError("TEXT is not available yet: indexes have no embedder")
-    expected = "FP32, VALUES or ELE" if element else "FP32 or VALUES"
-    raise CommandError(f"invalid vector specification: {expected} is expected")
+        return VectorArgument(b"", text=args[position + 1]), position + 2
+    raise CommandError(_expected(element=element))
+
+
+def _expected(*, element: bool) -> str:
+    words = "FP32, VALUES, TEXT or ELE" if element else "FP32, VALUES or TEXT"
+    return f"invalid vector specification: {words} is expected"
 
 
 def check_blob(blob: bytes) -> None:
@@ -109,8 +120,9 @@ def check_blob(blob: bytes) -> None:
             "the size of a float32"
         )
     vector = np.frombuffer(blob, dtype="<f4")
-    # The dot product is NaN or infinite if any value is, and costs a tenth of np.isfinite.
-    if not np.dot(vector, vector) < _SQUARED_NORM_MAX:
+    # The dot product is NaN or infinite if any value is, and costs a tenth of np.isfinite. Unlike
+    # np.dot, np.vdot does not warn of an overflow.
+    if not np.vdot(vector, vector) < _SQUARED_NORM_MAX:
         _explain(vector)
 
 
@@ -122,7 +134,7 @@ def check_rows(blob: bytes, dim: int) -> None:
             f"the size of a vector of dimension {dim}"
         )
     values = np.frombuffer(blob, dtype="<f4")
-    if np.dot(values, values) < _SQUARED_NORM_MAX:
+    if np.vdot(values, values) < _SQUARED_NORM_MAX:
         return
     rows = values.reshape(-1, dim)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from pyrope.commands.context import Context, Pending
 from pyrope.commands.options import Option, OptionTable, choice, integer, parse_integer
 from pyrope.commands.spec import Access, Argument, Command
+from pyrope.commands.text_vector import with_text
 from pyrope.commands.vector_argument import (
     VECTOR_ARGUMENT,
     check_rows,
@@ -75,7 +76,7 @@ _ADD_OPTIONS = OptionTable(
 )
 
 
-def add(context: Context, args: list[bytes]) -> Pending:
+def add(context: Context, args: list[bytes]) -> Any:
     server = context.server
     limits = server.settings.limits
     id_ = args[2]
@@ -83,7 +84,16 @@ def add(context: Context, args: list[bytes]) -> Pending:
     vector, position = parse_vector(args, 3, limits, element=False)
     options = _ADD_OPTIONS.parse(args, position, limits)
     index = server.service.index(context.client.tenant, args[1])
-    blob = vector.resolve(index)
+    if vector.text is not None:
+        then = partial(_add, id_=id_, options=options)
+        return with_text(context, index, vector.text, then, writes=True)
+    return _add(context, index, vector.resolve(index), id_, options)
+
+
+def _add(
+    context: Context, index: OpenIndex, blob: bytes, id_: bytes, options: Mapping[str, Any]
+) -> Pending:
+    server = context.server
     attributes = options.get("attributes")
     expiry = options.get("expiry")
     write = PutVectors(
@@ -98,6 +108,10 @@ def add(context: Context, args: list[bytes]) -> Pending:
     server.service.admit_vectors(account, index, write, len(blob))
     index.write(write)
     return Pending(write.future, partial(_added, account, index))
+
+
+def _has_text(args: list[bytes]) -> bool:
+    return args[3].upper() == b"TEXT"
 
 
 def _added(
@@ -334,7 +348,7 @@ COMMANDS = (
         "Adds a vector, or replaces the one under the id. Attributes stay as they are unless "
         "SETATTR is given (an empty string removes them); an expiry goes unless EX is given.",
         GROUP, access=Access.WRITE, flags=_WRITE, categories=_WRITE_CATEGORIES, has_index=True,
-        arguments=(_INDEX, _ID, VECTOR_ARGUMENT, *_ADD_OPTIONS.describe()),
+        arguments=(_INDEX, _ID, VECTOR_ARGUMENT, *_ADD_OPTIONS.describe()), defers=_has_text,
         complexity="O(1); merging follows in the background",
         returns="1 new | 0 updated | null (NX or XX not met)",
     ),

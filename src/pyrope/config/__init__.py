@@ -4,6 +4,7 @@ from pyrope.config.catalogue import Setting, every_setting, readable, readable_b
 from pyrope.config.embed import EmbedSettings
 from pyrope.config.http import HttpSettings
 from pyrope.config.llm import LlmSettings, ModelPrice
+from pyrope.config.observing import MetricsSettings, TracingSettings
 from pyrope.config.render import toml_in_force
 from pyrope.config.runtime import config_names, config_set
 from pyrope.config.schema import (
@@ -41,12 +42,14 @@ __all__ = [
     "LlmSettings",
     "LoadedSettings",
     "LogSettings",
+    "MetricsSettings",
     "ModelPrice",
     "Setting",
     "Settings",
     "SlowlogSettings",
     "StorageSettings",
     "TlsSettings",
+    "TracingSettings",
     "config_names",
     "config_set",
     "every_setting",

@@ -180,7 +180,7 @@ class LlmSettings(Group):
     )
     text_bytes: Size = setting(
         2 * KIB,
-        "Length of one client's text in a prompt; the rest is cut off.",
+        "Longest text of a client that is shown to the model; nothing is asked about longer ones.",
         unit="bytes",
         ge=16,
         le=64 * KIB,

@@ -31,6 +31,7 @@ from pyrope.config.fields import (
 )
 from pyrope.config.http import HttpSettings
 from pyrope.config.llm import LlmSettings
+from pyrope.config.observing import MetricsSettings, TracingSettings
 
 ENV_PREFIX = "PYROPE_"
 ENV_DELIMITER = "__"
@@ -629,6 +630,8 @@ class Settings(BaseSettings):
     llm: LlmSettings = Field(default_factory=LlmSettings, frozen=True)
     embed: EmbedSettings = Field(default_factory=EmbedSettings, frozen=True)
     slowlog: SlowlogSettings = Field(default_factory=SlowlogSettings, frozen=True)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings, frozen=True)
+    tracing: TracingSettings = Field(default_factory=TracingSettings, frozen=True)
     log: LogSettings = Field(default_factory=LogSettings, frozen=True)
 
     @classmethod

@@ -21,7 +21,11 @@ from pyrope.resp.writer import encode_bulk
 from pyrope.server.dispatch import Dispatcher
 from pyrope.server.garbage import WORTH_A_LOOK, GarbageCollection
 from pyrope.server.listener import Listener, tls_context
+from pyrope.server.loop_lag import LoopLag
+from pyrope.server.traced import traced
+from pyrope.server.tracing import Tracing
 from pyrope.service.service import Service
+from pyrope.tracing.tracer import Exporter, Tracer
 
 _log = get_logger(__name__)
 
@@ -53,9 +57,11 @@ class PyropeServer:
 
     Args:
         control_plane: makes what listens on `http_port`.
+        exporter: sends traces, if any are made; None: to the endpoint of the settings.
 
     Raises:
         ValueError: a port is set for a control plane, and there is none.
+        PyropeError: commands are to be traced, and the packages for that are not installed.
     """
 
     def __init__(
@@ -65,14 +71,21 @@ class PyropeServer:
         control_plane: MakeControlPlane | None = None,
         *,
         owns_process: bool = False,
+        exporter: Exporter | None = None,
     ) -> None:
         if settings.http_port and control_plane is None:
             raise ValueError("http_port is set, and nothing is there to listen on it")
         self._settings = settings
         self._make_control_plane = control_plane
         self._control_plane: ControlPlane | None = None
-        self._service = Service(settings, clock, encode_bulk)
         table = build_table()
+        self._tracing: Tracing | None = None
+        tracer: Tracer | None = None
+        if settings.tracing.share:
+            self._tracing = Tracing(settings.tracing, clock, exporter)
+            tracer = self._tracing.tracer
+            table = traced(table, tracer)
+        self._service = Service(settings, clock, encode_bulk, tracer)
         self.server = Server(
             settings=settings,
             clock=clock,
@@ -91,6 +104,7 @@ class PyropeServer:
         self._garbage: GarbageCollection | None = None
         if owns_process:
             self._garbage = self._listener.garbage = GarbageCollection(self._wasted)
+        self._loop_lag = LoopLag(clock, self.server.loop_lag)
         self._shutdown = asyncio.Event()
         self._save_at_exit = True
 
@@ -118,6 +132,9 @@ class PyropeServer:
                 self._garbage.stop()
             await self._service.stop(save_graphs=False)
             raise
+        self._loop_lag.start()
+        if self._tracing is not None:
+            self._tracing.start()
         return self.server.listening
 
     async def _start_control_plane(self) -> tuple[str, ...]:
@@ -150,6 +167,9 @@ class PyropeServer:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        await self._loop_lag.stop()
+        if self._tracing is not None:
+            await self._tracing.stop()
         await self._service.stop(save_graphs=self._save_at_exit)
         if self._garbage is not None:
             self._garbage.stop()

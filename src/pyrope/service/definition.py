@@ -42,6 +42,7 @@ class IndexDefinition:
     nprobe: int = 0
     pqm: int = 0
     cache: CachePolicy = DEFAULT_POLICY
+    embedder: str = ""
 
     @staticmethod
     def of(name: str, dim: int, **options: Any) -> IndexDefinition:

@@ -13,6 +13,9 @@ def plain_spec(spec: IndexSpec) -> dict[str, Any]:
     """The definition as JSON has it."""
     plain = asdict(spec)
     plain["cache"]["levels"] = sorted(spec.cache.levels)
+    if not spec.embedder:
+        # As in records that were written before there were embedders.
+        del plain["embedder"]
     return plain
 
 
