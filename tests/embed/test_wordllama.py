@@ -49,7 +49,7 @@ _SENTENCES = [
 
 
 def test_vectors_are_those_of_the_package(embedder: WordLlamaEmbedder) -> None:
-    import wordllama  # type: ignore[import-untyped] # noqa: PLC0415 - takes long to import
+    import wordllama  # noqa: PLC0415 - takes long to import
 
     folder = Path(wordllama.__file__).parent
     model = wordllama.WordLlama.load(cache_dir=folder, disable_download=True)

@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from pyrope.embed.embedder import EmbedderError, Failure
-from pyrope.embed.remote import Answer, RemoteEmbedder
+from pyrope.embed.remote import MOST_REPLY_BYTES, Answer, RemoteEmbedder
 
 _HOME = "https://generativelanguage.googleapis.com/"
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
@@ -30,13 +30,15 @@ class GeminiEmbedder(RemoteEmbedder):
         from google import genai  # noqa: PLC0415 - takes half a second, and only where asked for
         from google.genai import types  # noqa: PLC0415 - likewise
 
-        from pyrope.embed.http_client import (  # noqa: PLC0415 - likewise
+        from pyrope.http_client import (  # noqa: PLC0415 - likewise
             make_dry_client,
             make_http_client,
         )
 
         options = self.options
-        http = make_http_client(options.timeout_s, options.parallel)
+        http = make_http_client(
+            options.timeout_s, connections=options.parallel, most_reply_bytes=MOST_REPLY_BYTES
+        )
         with make_dry_client() as dry:
             client = genai.Client(
                 # Told, so that the environment is not asked which API and which key are meant.

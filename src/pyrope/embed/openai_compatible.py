@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pyrope.embed.remote import Answer, RemoteEmbedder
+from pyrope.embed.remote import MOST_REPLY_BYTES, Answer, RemoteEmbedder
 
 
 class OpenAIEmbedder(RemoteEmbedder):
@@ -16,7 +16,7 @@ class OpenAIEmbedder(RemoteEmbedder):
     def _connect(self) -> Any:
         import openai  # noqa: PLC0415 - takes half a second, and only where asked for
 
-        from pyrope.embed.http_client import make_http_client  # noqa: PLC0415 - likewise
+        from pyrope.http_client import make_http_client  # noqa: PLC0415 - likewise
 
         options = self.options
         client = openai.AsyncOpenAI(
@@ -26,7 +26,9 @@ class OpenAIEmbedder(RemoteEmbedder):
             timeout=options.timeout_s,
             # Whether to ask again is not for it to decide.
             max_retries=0,
-            http_client=make_http_client(options.timeout_s, options.parallel),
+            http_client=make_http_client(
+                options.timeout_s, connections=options.parallel, most_reply_bytes=MOST_REPLY_BYTES
+            ),
         )
         # The part of the client that is made when it is first asked for.
         _ = client.embeddings.create

@@ -15,6 +15,9 @@ from pyrope.embed.runner import Run
 from pyrope.embed.tokens import estimate, split
 from pyrope.embed.unit import to_unit_rows
 
+MOST_REPLY_BYTES = 4 * 1024 * 1024
+"""Bytes of a reply's body: a call asks for at most 16,384 numbers, or for one vector."""
+
 _PROBE = "dimension"
 
 

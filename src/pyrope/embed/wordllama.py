@@ -107,7 +107,7 @@ def _load() -> tuple[Float32Matrix, Any, str]:
     handlers, level = root.handlers[:], root.level
     try:
         # It ships no annotations, and is imported by those who ask for it only.
-        import wordllama  # type: ignore[import-untyped] # noqa: PLC0415
+        import wordllama  # noqa: PLC0415
     except ImportError as error:
         raise EmbedderError(Failure.UNKNOWN, "the package wordllama cannot be imported") from error
     finally:

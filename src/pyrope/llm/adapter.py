@@ -18,6 +18,12 @@ from pyrope.llm.reply_schema import ResponseFormat
 T = TypeVar("T")
 C = TypeVar("C")
 
+MOST_REPLY_BYTES = 1024 * 1024
+"""Bytes of a reply's body: what is asked for takes a few thousand, and parsing must be quick."""
+
+MOST_CONNECTIONS = 64
+"""As `llm.concurrency` at the most: a call never waits for another's connection."""
+
 NO_KEY = "none"
 """Shown to an API that wants no key, as its client cannot show nothing."""
 
@@ -157,12 +163,12 @@ class Adapter(ABC, Generic[C]):
     def _explain(self, error: Exception) -> ProviderError:
         """What an exception of the client means; looks at what caused it too."""
         # Imported by `_make` already.
-        from pyrope.llm.http_client import ReplyTooLargeError  # noqa: PLC0415
+        from pyrope.http_client import UnusableReplyError  # noqa: PLC0415
 
         found: BaseException | None = error
         while found is not None:
-            if isinstance(found, ReplyTooLargeError):
-                return ProviderError(Failure.MALFORMED, f"a reply of {self.who} is too large")
+            if isinstance(found, UnusableReplyError):
+                return ProviderError(Failure.MALFORMED, f"a reply of {self.who} is {found}")
             known = self._known(found)
             if known is not None:
                 return known

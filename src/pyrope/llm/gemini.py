@@ -14,7 +14,13 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from pyrope.clock import Clock
-from pyrope.llm.adapter import Adapter, Endpoint, RunOffLoop
+from pyrope.llm.adapter import (
+    MOST_CONNECTIONS,
+    MOST_REPLY_BYTES,
+    Adapter,
+    Endpoint,
+    RunOffLoop,
+)
 from pyrope.llm.failures import bounded_wait, seconds_to_wait, status_error
 from pyrope.llm.provider import Completion, Failure, Prompt, ProviderError
 from pyrope.llm.reply_schema import reply_text, strict_schema, system_text
@@ -99,9 +105,13 @@ class GeminiProvider(Adapter[_Client]):
         from google import genai  # noqa: PLC0415 - takes half a second, and only where switched on
         from google.genai import types  # noqa: PLC0415 - likewise
 
-        from pyrope.llm.http_client import make_dry_client, make_http_client  # noqa: PLC0415
+        from pyrope.http_client import make_dry_client, make_http_client  # noqa: PLC0415
 
-        http = make_http_client(self.endpoint.timeout_s)
+        http = make_http_client(
+            self.endpoint.timeout_s,
+            connections=MOST_CONNECTIONS,
+            most_reply_bytes=MOST_REPLY_BYTES,
+        )
         with make_dry_client() as dry:
             client = genai.Client(
                 vertexai=False,

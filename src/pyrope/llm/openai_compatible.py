@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from pyrope.clock import Clock
-from pyrope.llm.adapter import Adapter, Endpoint, RunOffLoop
+from pyrope.llm.adapter import (
+    MOST_CONNECTIONS,
+    MOST_REPLY_BYTES,
+    Adapter,
+    Endpoint,
+    RunOffLoop,
+)
 from pyrope.llm.failures import seconds_to_wait, status_error
 from pyrope.llm.provider import Completion, Failure, Prompt, ProviderError
 from pyrope.llm.reply_schema import reply_text, strict_schema, system_text
@@ -72,9 +78,13 @@ class OpenAIProvider(Adapter["openai.AsyncOpenAI"]):
     def _make(self) -> openai.AsyncOpenAI:
         import openai  # noqa: PLC0415 - takes half a second, and only where switched on
 
-        from pyrope.llm.http_client import make_http_client  # noqa: PLC0415 - likewise
+        from pyrope.http_client import make_http_client  # noqa: PLC0415 - likewise
 
-        http = make_http_client(self.endpoint.timeout_s)
+        http = make_http_client(
+            self.endpoint.timeout_s,
+            connections=MOST_CONNECTIONS,
+            most_reply_bytes=MOST_REPLY_BYTES,
+        )
         client = openai.AsyncOpenAI(
             api_key=self.endpoint.key,
             base_url=self.endpoint.base_url or HOME,
