@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 FLOORS = (
     {"__init__"},
     {"errors", "types"},
-    {"client", "clock", "config", "http_client", "log", "metrics"},
+    {"client", "clock", "config", "http_client", "log", "metrics", "native_threads"},
     {"cache", "embed", "engine", "llm", "resp", "semantic", "storage", "tenants", "tracing"},
     {"service"},
     {"commands"},
