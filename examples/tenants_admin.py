@@ -58,7 +58,7 @@ def use(url: str, key: str, reader_key: str) -> None:
         for vector in vectors[:20]:
             tenant.search("docs", vector, count=1)
         print("20 searches, at no more than 100 a second")
-    with Client(url, tenant=f"{TENANT}.bob", key=reader_key, retry=NO_RETRIES) as bob:
+    with Client(url, tenant=f"{TENANT}.bob", key=reader_key) as bob:
         print("bob finds", bob.search("docs", vectors[3], count=1).ids)
         try:
             bob.delete("docs", "d3")
