@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pyrope.client import NO_RETRIES, Client
+from pyrope.client import Client
 from pyrope.errors import NoIndexError, NoPermError, QuotaError, WrongPassError
 
 TENANT = "example-acme"

@@ -34,7 +34,7 @@ class PyropeProcess:
             self.process = subprocess.Popen(
                 [
                     sys.executable, "-m", "pyrope", "serve", "--port", str(self.port),
-                    "--data-dir", str(data_dir), *flags,
+                    "--http-port", "0", "--data-dir", str(data_dir), *flags,
                 ],
                 stderr=log,
                 stdout=log,

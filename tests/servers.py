@@ -15,6 +15,7 @@ import uvloop
 
 from pyrope.clock import Clock, SystemClock
 from pyrope.config import Settings
+from pyrope.http.control_plane import HttpControlPlane
 from pyrope.server.lifecycle import PyropeServer
 
 T = TypeVar("T")
@@ -56,7 +57,7 @@ class RunningServer:
             self.loop.close()
 
     async def _serve(self) -> None:
-        self.pyrope = PyropeServer(self.settings, self._clock)
+        self.pyrope = PyropeServer(self.settings, self._clock, HttpControlPlane)
         await self.pyrope.start()
         try:
             await self.pyrope.loaded()
@@ -98,7 +99,7 @@ def running_server(
 
 
 def make_settings(data_dir: Path | None = None, **settings: Any) -> Settings:
-    values: dict[str, Any] = {"port": free_port(), "in_memory": data_dir is None}
+    values: dict[str, Any] = {"port": free_port(), "http_port": 0, "in_memory": data_dir is None}
     if data_dir is not None:
         values["data_dir"] = data_dir
     return Settings(**(values | settings))

@@ -189,7 +189,9 @@ def test_a_failure_after_the_start_is_not_dressed_up(clock: ManualClock) -> None
 
 def start(*args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pyrope", "serve", *args], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "pyrope", "serve", "--http-port", "0", *args],
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pyrope.config import (
+    HttpSettings,
     InvalidSettingsError,
     LimitSettings,
     Settings,
@@ -169,16 +170,40 @@ def test_limits_that_contradict_one_another_are_an_error() -> None:
 
 def test_tls_needs_its_files(tmp_path: Path) -> None:
     there = write(tmp_path, "")
-    assert "needs tls.cert_file too" in problems(None, {"tls": {"port": 7380}})
-    tls = {"port": 7380, "cert_file": there, "key_file": tmp_path / "none.pem"}
+    assert "needs tls.cert_file too" in problems(None, {"tls": {"port": 7390}})
+    tls = {"port": 7390, "cert_file": there, "key_file": tmp_path / "none.pem"}
     assert "tls.key_file: there is no file" in problems(None, {"tls": tls})
     tls["key_file"] = there
-    assert load_settings(None, {"tls": tls}).settings.tls.port == 7380
+    assert load_settings(None, {"tls": tls}).settings.tls.port == 7390
     tls["auth_clients"] = "optional"
     assert "needs tls.ca_file too" in problems(None, {"tls": tls})
     assert "both 7379" in problems(
         None, {"tls": {"port": 7379, "cert_file": there, "key_file": there}}
     )
+
+
+def test_the_control_plane_has_a_port_of_its_own_and_files_for_tls(tmp_path: Path) -> None:
+    assert "port and http_port are both 7380" in problems(None, {"port": 7380})
+    assert load_settings(None, {"port": 7380, "http_port": 0}).settings.http_port == 0
+    there = write(tmp_path, "")
+    assert "needs tls.cert_file too" in problems(None, {"http": {"tls": True}})
+    tls = {"cert_file": there, "key_file": tmp_path / "none.pem"}
+    flags = {"http": {"tls": True}, "tls": tls}
+    assert "tls.key_file: there is no file" in problems(None, flags)
+    tls["key_file"] = there
+    assert load_settings(None, flags).settings.http.tls
+    # Without a port, nobody needs them.
+    assert load_settings(None, {"http_port": 0, "http": {"tls": True}}).settings.http.tls
+
+
+@pytest.mark.parametrize("origin", ["ops.example", "https://", "https://a/b", "*", "https://a,b"])
+def test_what_is_no_origin_is_an_error(origin: str) -> None:
+    assert "is no origin" in problems(None, {"http": {"cors_origins": origin}})
+
+
+def test_origins_have_commas_between_them() -> None:
+    settings = HttpSettings(cors_origins="https://a, http://b:80,")
+    assert settings.origins == {"https://a", "http://b:80"}
 
 
 # -- the classes --------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -11,7 +12,7 @@ from typing import Literal
 import pytest
 import structlog
 
-from pyrope.log import configure_logging, get_logger, iso_utc
+from pyrope.log import configure_logging, get_logger, iso_utc, log_context
 from pyrope.testing.clock import ManualClock
 
 
@@ -119,3 +120,22 @@ def test_lines_of_the_standard_library_look_like_ours(clock: ManualClock) -> Non
 
 def test_times_are_written_in_utc_to_the_millisecond() -> None:
     assert iso_utc(0.0015) == "1970-01-01T00:00:00.001Z"
+
+
+async def test_lines_within_a_context_carry_its_values_in_other_tasks_too(
+    clock: ManualClock,
+) -> None:
+    stream = io.StringIO()
+    configure_logging(level=lambda: "info", output="json", now=clock.wall, stream=stream)
+
+    async def work() -> None:
+        get_logger("x").info("in a task")
+
+    with log_context(request_id="r1"):
+        task = asyncio.create_task(work())
+        get_logger("x").info("at once", more=1)
+    await task
+    get_logger("x").info("afterwards")
+    lines = {one["event"]: one for one in map(json.loads, stream.getvalue().splitlines())}
+    assert lines["at once"]["request_id"] == lines["in a task"]["request_id"] == "r1"
+    assert "request_id" not in lines["afterwards"]

@@ -6,33 +6,24 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 import uvloop
 
+import pyrope.native_threads  # noqa: F401 - before NumPy and FAISS
 from pyrope import __version__
+from pyrope.bench.command import bench
 from pyrope.clock import Clock, SystemClock
-from pyrope.config import (
-    CONFIG_ENV,
-    InvalidSettingsError,
-    LoadedSettings,
-    Setting,
-    Settings,
-    every_setting,
-    load_settings,
-    nested,
-    readable,
-    readable_bounds,
-    toml_in_force,
-)
+from pyrope.config import Settings, toml_in_force
+from pyrope.console.backups import backup, restore
+from pyrope.console.options import EXIT_FAILED, load, settings_options
+from pyrope.console.ping import ping
 from pyrope.errors import CommandError, PyropeError
 from pyrope.log import configure_logging, get_logger, iso_utc
 from pyrope.storage.store import StorageError
-
-EXIT_CANNOT_START = 1
-EXIT_BAD_SETTINGS = 2
 
 
 class Serve(Protocol):
@@ -47,40 +38,14 @@ class Serve(Protocol):
     ) -> Coroutine[Any, Any, None]: ...
 
 
-def _option(setting: Setting) -> click.Option:
-    facts = [f"default: {readable(setting, setting.default) or 'unset'}"]
-    if setting.unit:
-        facts.append(setting.unit)
-    bounds = readable_bounds(setting)
-    if bounds and not setting.is_bool:
-        facts.append(bounds)
-    help_text = f"{setting.description} [{'; '.join(facts)}]"
-    if setting.is_bool:
-        pair = f"{setting.flag}/--no-{setting.flag.removeprefix('--')}"
-        return click.Option([_parameter(setting), pair], default=None, help=help_text)
-    # Checked with the other sources, by the settings classes, rather than here.
-    return click.Option([_parameter(setting), setting.flag], metavar="VALUE", help=help_text)
-
-
-def _parameter(setting: Setting) -> str:
-    return "_".join(setting.path)
-
-
-def _settings_options() -> list[click.Parameter]:
-    config = click.Option(
-        ["config", "--config"],
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        envvar=CONFIG_ENV,
-        help=f"TOML file with settings. [environment: {CONFIG_ENV}]",
-    )
-    return [config, *map(_option, every_setting())]
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="pyrope", message="%(prog)s %(version)s")
 def main() -> None:
     """Pyrope: a vector cache server that speaks the Redis protocol."""
+
+
+for command in (backup, restore, ping, bench):
+    main.add_command(command)
 
 
 @main.command("version")
@@ -89,33 +54,35 @@ def print_version() -> None:
     click.echo(f"pyrope {__version__}")
 
 
-@main.command(params=_settings_options())
+@main.command(params=settings_options())
 def check(config: Path | None, **flags: object) -> None:
     """Validate settings and print what is in force, with the source of each value.
 
     Takes what `serve` takes. Exits with 2 where something is wrong.
     """
-    loaded = _load(config, flags)
+    loaded = load(config, flags)
     click.echo(toml_in_force(loaded.settings, loaded.origins), nl=False)
 
 
-@main.command(params=_settings_options())
+@main.command(params=settings_options())
 def serve(config: Path | None, **flags: object) -> None:
     """Run the server until SIGTERM or SIGINT.
 
     A flag wins over the environment (PYROPE_PORT, PYROPE_LIMITS__MAX_CLIENTS, ...), the
     environment over the file. One line on standard error says when the server is ready.
     """
-    settings = _load(config, flags).settings
+    settings = load(config, flags).settings
     # The engines take half a second to import: `pyrope check` and `--help` do without.
     from pyrope.engine.free_memory import keep_little  # noqa: PLC0415
+    from pyrope.http.control_plane import HttpControlPlane  # noqa: PLC0415
     from pyrope.server import lifecycle  # noqa: PLC0415
 
     keep_little()
-    sys.exit(run(settings, SystemClock(), lifecycle.serve))
+    server = partial(lifecycle.serve, control_plane=HttpControlPlane)
+    sys.exit(run(settings, SystemClock(), server))
 
 
-@main.command(params=_settings_options())
+@main.command(params=settings_options())
 def doctor(config: Path | None, **flags: object) -> None:
     """Look for damage in the data directory, while no server runs on it. Changes nothing.
 
@@ -124,7 +91,7 @@ def doctor(config: Path | None, **flags: object) -> None:
     """
     from pyrope.service.doctor import examine  # noqa: PLC0415 - imports the engines
 
-    data_dir = Path(_load(config, flags).settings.data_dir)
+    data_dir = Path(load(config, flags).settings.data_dir)
     wrong = 0
     try:
         for what, problems in examine(data_dir):
@@ -134,7 +101,7 @@ def doctor(config: Path | None, **flags: object) -> None:
             wrong += len(problems)
     except (PyropeError, StorageError) as error:
         click.echo(f"pyrope: {error}", err=True)
-        sys.exit(EXIT_CANNOT_START)
+        sys.exit(EXIT_FAILED)
     sys.exit(1 if wrong else 0)
 
 
@@ -161,7 +128,7 @@ _BILLING_FIELDS = (
 
 @main.command(
     params=[
-        *_settings_options(),
+        *settings_options(),
         click.Option(["period", "--period"], metavar="YYYY-MM", help="Of this month only."),
         click.Option(
             ["form", "--format"],
@@ -182,7 +149,7 @@ def billing(config: Path | None, period: str | None, form: str, **flags: object)
     from pyrope.service.tenancy import BILLING_FOLDER  # noqa: PLC0415 - likewise
     from pyrope.tenants.period import Period  # noqa: PLC0415 - likewise
 
-    folder = Path(_load(config, flags).settings.data_dir) / BILLING_FOLDER
+    folder = Path(load(config, flags).settings.data_dir) / BILLING_FOLDER
     try:
         if period is not None:
             Period.parse(period)
@@ -191,7 +158,7 @@ def billing(config: Path | None, period: str | None, form: str, **flags: object)
         entries = latest_entries(folder)
     except (CommandError, StorageError) as error:
         click.echo(f"pyrope: {error}", err=True)
-        sys.exit(EXIT_CANNOT_START)
+        sys.exit(EXIT_FAILED)
     rows = [
         {name: entry[name] for name in _BILLING_FIELDS}
         for (_, month), entry in sorted(entries.items())
@@ -203,16 +170,6 @@ def billing(config: Path | None, period: str | None, form: str, **flags: object)
     writer = csv.DictWriter(sys.stdout, _BILLING_FIELDS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-def _load(config: Path | None, flags: dict[str, object]) -> LoadedSettings:
-    given = ((setting, flags[_parameter(setting)]) for setting in every_setting())
-    try:
-        return load_settings(config, nested((s, value) for s, value in given if value is not None))
-    except InvalidSettingsError as error:
-        for problem in error.problems:
-            click.echo(f"pyrope: {problem}", err=True)
-        sys.exit(EXIT_BAD_SETTINGS)
 
 
 def run(settings: Settings, clock: Clock, server: Serve) -> int:
@@ -241,7 +198,7 @@ def run(settings: Settings, clock: Clock, server: Serve) -> int:
         if started:
             raise
         get_logger(__name__).error(f"cannot start: {error}")
-        return EXIT_CANNOT_START
+        return EXIT_FAILED
     return 0
 
 

@@ -58,9 +58,18 @@ class DimensionError(PyropeError):
 
 
 class QuotaError(PyropeError):
-    """A tenant's rate, concurrency or storage quota is used up. Nothing has been done."""
+    """A tenant's rate, concurrency or storage quota is used up. Nothing has been done.
+
+    Attributes:
+        retry_after_s: seconds from now after which another try may be let in; None: waiting alone
+            does not help.
+    """
 
     prefix = "QUOTA"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BudgetError(PyropeError):

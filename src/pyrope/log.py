@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Final, Literal, TextIO
 
 import structlog
+import structlog.contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
 
 Logger = FilteringBoundLogger
@@ -26,6 +28,11 @@ def get_logger(name: str) -> Logger:
     """The logger of a module: every line it writes carries `name` as ``logger_name``."""
     logger: Logger = structlog.get_logger(logger_name=name)
     return logger
+
+
+def log_context(**values: object) -> AbstractContextManager[None]:
+    """Have every line that is written within carry these values: in tasks begun there, too."""
+    return structlog.contextvars.bound_contextvars(**values)
 
 
 def iso_utc(seconds: float) -> str:
@@ -51,6 +58,7 @@ def configure_logging(
     """
     shared: list[Processor] = [
         _drop_below(level),
+        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         _stamp(now),
     ]

@@ -5,6 +5,7 @@ from pyrope.config.embed import EmbedSettings
 from pyrope.config.http import HttpSettings
 from pyrope.config.llm import LlmSettings, ModelPrice
 from pyrope.config.observing import MetricsSettings, TracingSettings
+from pyrope.config.remember import RememberSettings
 from pyrope.config.render import toml_in_force
 from pyrope.config.runtime import config_names, config_set
 from pyrope.config.schema import (
@@ -44,6 +45,7 @@ __all__ = [
     "LogSettings",
     "MetricsSettings",
     "ModelPrice",
+    "RememberSettings",
     "Setting",
     "Settings",
     "SlowlogSettings",

@@ -32,6 +32,7 @@ from pyrope.config.fields import (
 from pyrope.config.http import HttpSettings
 from pyrope.config.llm import LlmSettings
 from pyrope.config.observing import MetricsSettings, TracingSettings
+from pyrope.config.remember import RememberSettings
 
 ENV_PREFIX = "PYROPE_"
 ENV_DELIMITER = "__"
@@ -629,6 +630,7 @@ class Settings(BaseSettings):
     guardrail: GuardrailSettings = Field(default_factory=GuardrailSettings, frozen=True)
     llm: LlmSettings = Field(default_factory=LlmSettings, frozen=True)
     embed: EmbedSettings = Field(default_factory=EmbedSettings, frozen=True)
+    remember: RememberSettings = Field(default_factory=RememberSettings, frozen=True)
     slowlog: SlowlogSettings = Field(default_factory=SlowlogSettings, frozen=True)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings, frozen=True)
     tracing: TracingSettings = Field(default_factory=TracingSettings, frozen=True)

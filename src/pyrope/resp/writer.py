@@ -74,6 +74,11 @@ def encode_bulk(data: bytes) -> bytes:
     return b"$%d\r\n%b\r\n" % (len(data), data)
 
 
+def decode_bulk(encoded: bytes) -> bytes:
+    """What `encode_bulk` made a bulk string of."""
+    return encoded[encoded.index(b"\n") + 1 : -2]
+
+
 def encode_error(prefix: str, message: str) -> bytes:
     """Return the error line; CR and LF become blanks, and a long message ends in ``...``."""
     # Cut first: a message may quote megabytes of a client's.

@@ -98,6 +98,7 @@ class PyropeServer:
             started_at_wall=clock.wall(),
             request_shutdown=self._request_shutdown,
             counters=self._service.counters,
+            tracing=None if self._tracing is None else self._tracing.tracer,
         )
         self._tasks: set[asyncio.Task[Any]] = set()
         self._listener = Listener(self.server, Dispatcher(table), self._spawn)

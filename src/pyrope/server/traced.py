@@ -69,7 +69,9 @@ class _Traced:
         if isinstance(result, Pending):
             queued_at = monotonic()
             result.future.add_done_callback(partial(_failed, span, monotonic))
-            render = partial(self._rendered, result.render, span, context, args, began_at, queued_at)
+            render = partial(
+                self._rendered, result.render, span, context, args, began_at, queued_at
+            )
             return Pending(result.future, render)
         ended_at = monotonic()
         if self._searches:

@@ -52,7 +52,7 @@ from typing import NamedTuple
 from pyrope.clock import Clock
 from pyrope.log import get_logger
 from pyrope.tenants.period import Period
-from pyrope.tenants.usage import Usage, UsageFormatError, check_usage, llm_part
+from pyrope.tenants.usage import Usage, UsageFormatError, check_usage, llm_part, used_part
 
 _log = get_logger(__name__)
 
@@ -289,6 +289,18 @@ class Ledger:
         closed = self._closed.get((period, tenant))
         value = (self._in_flight or {}).get((period, tenant)) if closed is None else closed.encode()
         return None if value is None else Usage.decode(value)
+
+    def used_micro(self, tenant: str) -> int:
+        """Micro-units that a tenant has used of its budget, in the period being charged."""
+        entry = self._live.get(tenant)
+        if entry is not None:
+            return entry.used_micro
+        stored = self._resting.get(tenant)
+        return 0 if stored is None else used_part(stored)
+
+    def records(self) -> list[bytes]:
+        """Totals of everybody, in the period being charged, for `Usage.decode`."""
+        return [*[entry.encode() for entry in self._live.values()], *self._resting.values()]
 
     def llm_totals(self) -> Iterator[tuple[str, int, int]]:
         """Tokens, and micro-units, that language models have used of each tenant's budget.

@@ -201,6 +201,7 @@ class Account:
         entry.answers[level] += 1
         entry.compute_micro += micro
         entry.changed = True
+        self._charged.compute_micro += micro
 
     def admit_many(self, times: int) -> None:
         """Let requests in that are over already; of a tenant that is not bounded."""

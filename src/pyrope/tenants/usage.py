@@ -36,6 +36,8 @@ _COUNTS = (
     "most_cache_bytes",
 )
 _counts = attrgetter(*_COUNTS)
+# The last of them are no sums.
+_HIGHEST = 3
 _VERSION = 1
 _NUMBERS = len(_COUNTS) + len(ANSWERS)
 # 40 digits: nothing reaches them, and Python refuses to parse thousands.
@@ -106,6 +108,13 @@ class Usage:
     def misses(self) -> int:
         return self.answers["miss"]
 
+    def add(self, other: Usage, times: int = 1) -> None:
+        """Have this one hold the sum; of what is the highest that was seen, nothing."""
+        for name in _COUNTS[:-_HIGHEST]:
+            setattr(self, name, getattr(self, name) + times * getattr(other, name))
+        for level, count in other.answers.items():
+            self.answers[level] += times * count
+
     def encode(self) -> bytes:
         """Version and all numbers in decimal, a space before each.
 
@@ -146,6 +155,12 @@ def llm_part(stored: bytes) -> tuple[int, int, int]:
     # Version, then as in `_COUNTS`.
     tokens_in, tokens_out, micro = stored.split(b" ", 6)[3:6]
     return int(tokens_in), int(tokens_out), int(micro)
+
+
+def used_part(stored: bytes) -> int:
+    """Micro-units that count against the budget, of what `Usage.encode` made; as quickly."""
+    _, _, compute, _, _, llm, _ = stored.split(b" ", 6)
+    return int(compute) + int(llm)
 
 
 def micro_of(units: float) -> int:
