@@ -12,7 +12,7 @@ LOCK := env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL -u PIP_INDEX_URL PIP_CONFIG
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: run install dependencies test lint format types check docs bench lock clean
+.PHONY: run install dependencies test lint format types check docs image bench lock clean
 
 run: install
 	exec $(BIN)/pyrope serve $(ARGS)
@@ -41,6 +41,10 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python -m pyrope.config --markdown > docs/settings.md
 	$(BIN)/python -m pyrope.config --toml > configs/pyrope.toml
 	$(BIN)/python -m pyrope.commands > docs/commands.md
+
+# The steps of docker/Dockerfile, without Docker: a minute, with a cache of packages.
+image:
+	docker/try-image.sh $(ARGS)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.run $(ARGS)

@@ -211,6 +211,19 @@ async def test_a_caller_cancelled_before_its_group_fails_is_passed_over(bench: B
     assert gone.cancelled()
 
 
+async def test_the_disk_counts_as_refusing_until_it_takes_a_group(bench: Bench) -> None:
+    states = []
+    for failure in (None, MisconfError("full"), StorageError("a bug"), MisconfError("full"), None):
+        if failure is not None:
+            bench.store.failures.append(failure)
+        done = bench.put(1)
+        await bench.run.step()
+        await settle()
+        done.exception()
+        states.append(bench.committer.statistics().is_refused)
+    assert states == [False, True, False, True, False]
+
+
 async def test_stop_commits_what_was_accepted_and_accepts_nothing_more() -> None:
     bench = Bench()
     await bench.committer.start()

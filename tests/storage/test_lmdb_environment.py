@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import lmdb
+import pytest
 
+from pyrope.storage.lmdb_environment import check_end, open_environment, read_meta_pages
 from pyrope.storage.lmdb_store import LmdbStore
-from pyrope.storage.store import PutIndex, PutMeta, PutSide
+from pyrope.storage.store import PutIndex, PutMeta, PutSide, StorageError
 from storage.store_samples import puts, stored_records
 
 _TESTS = Path(__file__).parents[1]
@@ -87,3 +89,26 @@ def bytes_counted(path: Path) -> int:
 
 if __name__ == "__main__":
     try_every_length(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+def test_the_meta_pages_tell_what_lmdb_itself_tells(tmp_path: Path) -> None:
+    path = tmp_path / "records.mdb"
+    env = open_environment(path, 2**20)
+    for number in range(5):
+        with env.begin(write=True) as txn:
+            txn.put(b"%d" % number, bytes(9000))
+        metas = read_meta_pages(path)
+        assert metas.transaction == env.info()["last_txnid"] == number + 1
+        assert metas.last_page == env.info()["last_pgno"]
+        assert metas.page_size == env.stat()["psize"]
+        assert metas.content == path.read_bytes()[: 2 * metas.page_size]
+        assert metas.nbytes == (metas.last_page + 1) * metas.page_size
+    env.close()
+    check_end(path, metas)
+
+
+@pytest.mark.parametrize("content", [b"", bytes(100), bytes(20_000), b"text" * 5000])
+def test_a_file_that_is_not_lmdbs_has_no_meta_pages(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(StorageError, match="no file of LMDB's"):
+        read_meta_pages(tmp_path / "file")

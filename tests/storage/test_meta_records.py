@@ -11,6 +11,7 @@ import pytest
 
 from pyrope.errors import MisconfError
 from pyrope.storage.lmdb_store import LmdbStore
+from pyrope.storage.memory_store import MemoryStore
 from pyrope.storage.meta_records import decode_metas, encode_meta, meta_key, space_prefix
 from pyrope.storage.store import (
     MAX_META_BYTES,
@@ -20,6 +21,7 @@ from pyrope.storage.store import (
     PutIndex,
     PutMeta,
     StorageError,
+    Store,
 )
 from pyrope.storage.vector_file import VectorFile
 from storage.store_samples import puts, stored_records
@@ -47,6 +49,27 @@ def edit(data_dir: Path, key: bytes, new_key: bytes, value: bytes | None) -> Non
         if value is not None:
             txn.put(new_key, value)
     env.close()
+
+
+@pytest.mark.parametrize("kind", ["on disk", "in memory"])
+def test_meta_records_are_read_by_pages(store: LmdbStore, kind: str) -> None:
+    some: Store = store if kind == "on disk" else MemoryStore()
+    keys = [b"", b"a", b"a\0", b"aa", b"b", b"\xff"]
+    some.commit([PutMeta("usage", key, b"of " + key) for key in keys])
+    some.commit([PutMeta("usag", b"z", b""), PutMeta("usage2", b"a", b""), PutMeta("v", b"", b"")])
+    # The empty key is above no other.
+    whole = [(key, b"of " + key) for key in keys[1:]]
+    for limit in (1, 2, 10):
+        found: list[tuple[bytes, bytes]] = []
+        after = b""
+        while page := some.page_meta("usage", after, limit):
+            assert len(page) <= limit
+            found += page
+            after = page[-1][0]
+        assert found == whole
+    assert some.page_meta("usage", b"a", 2) == whole[1:3]
+    assert some.page_meta("usage", b"ab", 1) == [(b"b", b"of b")]
+    assert some.page_meta("nothing", b"", 5) == []
 
 
 def test_a_meta_record_is_put_replaced_and_removed(store: LmdbStore) -> None:

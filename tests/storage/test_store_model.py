@@ -1,8 +1,10 @@
-"""LmdbStore against a dict: random commits, drops, collections and reopens."""
+"""LmdbStore against a dict: random commits, drops, collections, reopens, backups under way."""
 
 from __future__ import annotations
 
 import tempfile
+from copy import deepcopy
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pyrope.storage.backup import BackupTarget, write_backup
+from pyrope.storage.backup_files import Work
+from pyrope.storage.backup_restore import restore_backup
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.lmdb_store import LmdbStore
+from pyrope.storage.snapshot import Snapshot, SnapshotLostError
 from pyrope.storage.store import (
     Change,
     DropIndex,
@@ -28,21 +34,50 @@ from storage.store_samples import DIM, rows, stored_records
 _MAP_BYTES = 256 * 1024  # small, so that growth is part of the game
 
 
-class StoreAgainstDict(RuleBasedStateMachine):
-    """The model: meta records, and per index what belongs to it.
+@dataclass
+class Model:
+    """Meta records, and per index what belongs to it.
 
     That is blob, sequence, side records, and by slot record and its row's seed.
     """
 
+    blobs: dict[int, bytes] = field(default_factory=dict)
+    sequences: dict[int, int] = field(default_factory=dict)
+    records: dict[int, dict[int, tuple[Record, int]]] = field(default_factory=dict)
+    sides: dict[int, dict[tuple[int, bytes], bytes]] = field(default_factory=dict)
+    metas: dict[str, dict[bytes, bytes]] = field(
+        default_factory=lambda: {"a": {}, "a.b": {}, "b": {}}
+    )
+
+    def check(self, store: LmdbStore) -> None:
+        """Assert that a store holds this and nothing else."""
+        assert store.indexes() == sorted(self.blobs.items())
+        for space, metas in self.metas.items():
+            assert store.load_meta(space) == sorted(metas.items())
+        for uid, records in self.records.items():
+            sides = store.load_side(uid)
+            assert not sides.damaged
+            expected = [SideRecord(*key, value) for key, value in self.sides[uid].items()]
+            assert sorted(sides.records) == sorted(expected)
+            columns = store.load(uid)
+            assert columns.sequence == self.sequences[uid]
+            held = stored_records(store, uid)
+            assert held == {slot: record for slot, (record, _) in records.items()}
+            view = store.vectors(uid, DIM).view()
+            assert not len(damaged_rows(columns, view))
+            for slot, (_, seed) in records.items():
+                assert np.array_equal(view[slot], rows([seed])[0])
+
+
+class StoreAgainstDict(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._dir = tempfile.TemporaryDirectory()
-        self._store = LmdbStore.open(Path(self._dir.name), map_bytes=_MAP_BYTES)
-        self._blobs: dict[int, bytes] = {}
-        self._sequences: dict[int, int] = {}
-        self._records: dict[int, dict[int, tuple[Record, int]]] = {}
-        self._sides: dict[int, dict[tuple[int, bytes], bytes]] = {}
-        self._metas: dict[str, dict[bytes, bytes]] = {"a": {}, "a.b": {}, "b": {}}
+        self._folder = Path(self._dir.name)
+        self._data = self._folder / "data"
+        self._store = LmdbStore.open(self._data, map_bytes=_MAP_BYTES)
+        self._model = Model()
+        self._backup: tuple[Snapshot, Model] | None = None
         self._seed = 0
 
     @initialize()
@@ -52,22 +87,24 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @rule(blob=st.binary(max_size=30))
     def create(self, blob: bytes) -> None:
         uid = self._store.next_uid()
-        assert uid not in self._sequences
+        assert uid not in self._model.sequences
         self._store.commit([PutIndex(uid, blob)])
-        self._blobs[uid] = blob
-        self._sequences[uid] = 0
-        self._records[uid] = {}
-        self._sides[uid] = {}
+        self._model.blobs[uid] = blob
+        self._model.sequences[uid] = 0
+        self._model.records[uid] = {}
+        self._model.sides[uid] = {}
 
-    @precondition(lambda self: self._blobs)
+    @precondition(lambda self: self._model.blobs)
     @rule(data=st.data())
     def write(self, data: st.DataObject) -> None:
         """One commit of batches to several indexes: updates, amends, deletes, as a service would.
 
         Slots freed by this commit are not used again in it.
         """
-        uids = data.draw(st.lists(st.sampled_from(sorted(self._blobs)), min_size=1, max_size=3))
-        busy = {uid: set(self._records[uid]) for uid in uids}
+        uids = data.draw(
+            st.lists(st.sampled_from(sorted(self._model.blobs)), min_size=1, max_size=3)
+        )
+        busy = {uid: set(self._model.records[uid]) for uid in uids}
         sides = [self._draw_side(data, uid) for uid in uids]
         metas = self._draw_metas(data, 10)
         batches = [self._draw_batch(data, uid, busy[uid]) for uid in uids]
@@ -82,22 +119,24 @@ class StoreAgainstDict(RuleBasedStateMachine):
         keys = st.sampled_from([b"", b"a", b"\0", b"long" * 100])
         changes: list[Change] = []
         for space, key, goes in data.draw(
-            st.lists(st.tuples(st.sampled_from(sorted(self._metas)), keys, st.booleans()))
+            st.lists(st.tuples(st.sampled_from(sorted(self._model.metas)), keys, st.booleans()))
         ):
             self._seed += 1
             if goes:
-                self._metas[space].pop(key, None)
+                self._model.metas[space].pop(key, None)
                 changes.append(DropMeta(space, key))
             else:
-                self._metas[space][key] = b"%d" % self._seed + bytes(nbytes)
-                changes.append(PutMeta(space, key, self._metas[space][key]))
+                self._model.metas[space][key] = b"%d" % self._seed + bytes(nbytes)
+                changes.append(PutMeta(space, key, self._model.metas[space][key]))
         return changes
 
-    @precondition(lambda self: self._blobs)
+    @precondition(lambda self: self._model.blobs)
     @rule(data=st.data(), nbytes=st.sampled_from([0, 10, 300, 400_000]))
     def put_sides(self, data: st.DataObject, nbytes: int) -> None:
         """Side records alone; some too large for the log."""
-        uids = data.draw(st.lists(st.sampled_from(sorted(self._blobs)), min_size=1, max_size=4))
+        uids = data.draw(
+            st.lists(st.sampled_from(sorted(self._model.blobs)), min_size=1, max_size=4)
+        )
         self._store.commit([self._draw_side(data, uid, nbytes) for uid in uids])
 
     def _draw_side(self, data: st.DataObject, uid: int, nbytes: int = 10) -> PutSide:
@@ -106,15 +145,15 @@ class StoreAgainstDict(RuleBasedStateMachine):
         self._seed += 1
         value = data.draw(st.sampled_from([None, b"%d" % self._seed + bytes(nbytes)]))
         if value is None:
-            self._sides[uid].pop((kind, key), None)
+            self._model.sides[uid].pop((kind, key), None)
         else:
-            self._sides[uid][kind, key] = value
+            self._model.sides[uid][kind, key] = value
         return PutSide(uid, kind, key, value)
 
     def _draw_batch(self, data: st.DataObject, uid: int, busy: set[int]) -> WriteBatch:
-        records = self._records[uid]
-        self._sequences[uid] += 1
-        sequence = self._sequences[uid]
+        records = self._model.records[uid]
+        self._model.sequences[uid] += 1
+        sequence = self._model.sequences[uid]
         held = st.lists(st.sampled_from(sorted(records)), unique=True, max_size=4)
         deletes = data.draw(held) if records else []
         for slot in deletes:
@@ -139,12 +178,12 @@ class StoreAgainstDict(RuleBasedStateMachine):
             records[record.slot] = (record, seed)
         return WriteBatch(uid, sequence, puts, rows(seeds) if puts else None, amends, deletes)
 
-    @precondition(lambda self: len(self._blobs) > 1)
+    @precondition(lambda self: len(self._model.blobs) > 1)
     @rule(data=st.data())
     def drop(self, data: st.DataObject) -> None:
-        uid = data.draw(st.sampled_from(sorted(self._blobs)))
+        uid = data.draw(st.sampled_from(sorted(self._model.blobs)))
         self._store.commit([DropIndex(uid)])
-        del self._blobs[uid], self._records[uid], self._sides[uid]
+        del self._model.blobs[uid], self._model.records[uid], self._model.sides[uid]
 
     @rule(limit=st.integers(1, 20))
     def collect_garbage(self, limit: int) -> None:
@@ -153,26 +192,38 @@ class StoreAgainstDict(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self._store.close()
-        self._store = LmdbStore.open(Path(self._dir.name), map_bytes=_MAP_BYTES)
+        self._backup = None
+        self._store = LmdbStore.open(self._data, map_bytes=_MAP_BYTES)
+
+    @precondition(lambda self: self._backup is None)
+    @rule()
+    def begin_backup(self) -> None:
+        self._backup = self._store.begin_snapshot([], self._folder), deepcopy(self._model)
+
+    @precondition(lambda self: self._backup is not None)
+    @rule()
+    def finish_backup(self) -> None:
+        """It holds what there was when it began, whatever has happened since."""
+        assert self._backup is not None
+        snapshot, model = self._backup
+        self._backup = None
+        with tempfile.TemporaryDirectory() as folder:
+            target = BackupTarget(Path(folder) / "backup", self._data)
+            try:
+                write_backup(snapshot, target, 0, Work())
+            except SnapshotLostError:
+                return
+            finally:
+                self._store.end_snapshot()
+            restored = Path(folder) / "restored"
+            restore_backup(target.path, restored, Work())
+            store = LmdbStore.open(restored, map_bytes=_MAP_BYTES)
+            model.check(store)
+            store.close()
 
     @invariant()
     def store_and_model_agree(self) -> None:
-        assert self._store.indexes() == sorted(self._blobs.items())
-        for space, metas in self._metas.items():
-            assert self._store.load_meta(space) == sorted(metas.items())
-        for uid, records in self._records.items():
-            sides = self._store.load_side(uid)
-            assert not sides.damaged
-            expected = [SideRecord(*key, value) for key, value in self._sides[uid].items()]
-            assert sorted(sides.records) == sorted(expected)
-            columns = self._store.load(uid)
-            assert columns.sequence == self._sequences[uid]
-            held = stored_records(self._store, uid)
-            assert held == {slot: record for slot, (record, _) in records.items()}
-            view = self._store.vectors(uid, DIM).view()
-            assert not len(damaged_rows(columns, view))
-            for slot, (_, seed) in records.items():
-                assert np.array_equal(view[slot], rows([seed])[0])
+        self._model.check(self._store)
 
     def teardown(self) -> None:
         self._store.close()
@@ -181,8 +232,8 @@ class StoreAgainstDict(RuleBasedStateMachine):
 
 TestStoreAgainstDict = StoreAgainstDict.TestCase
 TestStoreAgainstDict.settings = settings(
-    max_examples=12,
-    stateful_step_count=15,
+    max_examples=20,
+    stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -20,6 +20,7 @@ it has been damaged.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -141,6 +142,18 @@ class CommitLog:
         self.generation = generation
         self.nbytes = self._number = 0
         self.failed = False
+
+    def content(self) -> bytes:
+        """The entries of this generation as the file holds them. Raises OSError."""
+        parts = []
+        position = 0
+        while position < self.nbytes:
+            part = os.pread(self._descriptor, self.nbytes - position, position)
+            if not part:
+                raise OSError(errno.EIO, f"{self._path} ends before its last entry")
+            parts.append(part)
+            position += len(part)
+        return b"".join(parts)
 
     def close(self) -> None:
         """Idempotent."""

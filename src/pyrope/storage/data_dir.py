@@ -8,7 +8,11 @@ from pathlib import Path
 
 from pyrope.storage.store import StorageError
 
-_LOCK_NAME = "LOCK"
+LOCK_NAME = "LOCK"
+
+
+class InUseError(StorageError):
+    """A server has the directory open."""
 
 
 def make_directory(path: Path) -> None:
@@ -41,16 +45,16 @@ def lock_directory(data_dir: Path) -> int:
     lock to clean up. The file stays; it holds the owner's process id for people to read.
 
     Raises:
-        StorageError: another server holds it.
+        InUseError: another server holds it.
         OSError: the lock file cannot be made.
     """
-    descriptor = os.open(data_dir / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.read(descriptor, 32).decode("ascii", "replace").strip()
-            raise StorageError(
+            owner = lock_owner(data_dir)
+            raise InUseError(
                 f"the data directory {data_dir} is in use by another server (process {owner}): "
                 "stop it, or start this one with another data directory"
             ) from None
@@ -60,3 +64,24 @@ def lock_directory(data_dir: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def lock_owner(data_dir: Path) -> str:
+    """Process id of the server that has, or had, the directory open. Raises OSError."""
+    with (data_dir / LOCK_NAME).open("rb") as file:
+        return file.read(32).decode("ascii", "replace").strip()
+
+
+def is_locked(data_dir: Path) -> bool:
+    """Whether a server has the directory open just now. Raises OSError."""
+    try:
+        descriptor = os.open(data_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -114,12 +114,27 @@ def load_graph_meta(path: Path) -> SavedGraph | str:
     Reasons: "missing", "unreadable: ...", "damaged: ...", "of another format".
     """
     try:
-        with Path(f"{path}.meta").open("rb") as file:
-            content = file.read(_LARGEST_SIDECAR_BYTES)
+        content = read_sidecar(path)
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"unreadable: {error}"
+    return decode_sidecar(path, content)
+
+
+def read_sidecar(path: Path) -> bytes:
+    """What describes the graph at `path`. Raises OSError."""
+    with sidecar_path(path).open("rb") as file:
+        return file.read(_LARGEST_SIDECAR_BYTES)
+
+
+def sidecar_path(path: Path) -> Path:
+    """Where that is."""
+    return Path(f"{path}.meta")
+
+
+def decode_sidecar(path: Path, content: bytes) -> SavedGraph | str:
+    """What `load_graph_meta` answers where this describes the graph at `path`."""
     digest, _, body = content.partition(b"\n")
     if xxh3_128_hexdigest(body).encode() != digest:
         return "damaged: its description does not have its checksum"

@@ -28,6 +28,7 @@ from typing import TypeAlias
 
 from pyrope.clock import Clock
 from pyrope.errors import MisconfError
+from pyrope.metrics import Durations, Sizes
 from pyrope.storage.store import Change, Store
 
 Run: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
@@ -45,6 +46,8 @@ class CommitStatistics:
         last_seconds: duration of the last commit that succeeded.
         errors_total: groups that failed, garbage collection included.
         pending_current: changes accepted and not yet committed, those in flight included.
+        is_refused: whether the disk has refused the last group.
+        durations, group_sizes: of the groups committed; they go on counting.
     """
 
     commits_total: int
@@ -53,6 +56,9 @@ class CommitStatistics:
     last_seconds: float
     errors_total: int
     pending_current: int
+    is_refused: bool
+    durations: Durations
+    group_sizes: Sizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,9 @@ class GroupCommitter:
         self._largest_group = 0
         self._last_seconds = 0.0
         self._errors_total = 0
+        self._is_refused = False
+        self._durations = Durations()
+        self._group_sizes = Sizes()
 
     async def start(self) -> None:
         """Begin to commit, inside the running loop. Raises RuntimeError when started before."""
@@ -132,6 +141,9 @@ class GroupCommitter:
             last_seconds=self._last_seconds,
             errors_total=self._errors_total,
             pending_current=waiting + in_flight,
+            is_refused=self._is_refused,
+            durations=self._durations,
+            group_sizes=self._group_sizes,
         )
 
     async def _work(self) -> None:
@@ -159,6 +171,7 @@ class GroupCommitter:
             await self._run(partial(self._store.commit, changes))
         except Exception as error:  # noqa: BLE001 - every caller gets it, whatever it is
             self._errors_total += 1
+            self._is_refused = isinstance(error, MisconfError)
             for call in self._in_flight:
                 if not call.done.done():
                     own = copy.copy(error)
@@ -167,6 +180,9 @@ class GroupCommitter:
             self._in_flight = []
             return False
         self._last_seconds = self._clock.monotonic() - began
+        self._is_refused = False
+        self._durations.record(self._last_seconds)
+        self._group_sizes.record(len(changes))
         self._commits_total += 1
         self._changes_total += len(changes)
         self._largest_group = max(self._largest_group, len(changes))

@@ -14,7 +14,7 @@ from pyrope.storage.codec import (
     record_key,
     row_checksums,
 )
-from pyrope.storage.commit_log import Operation
+from pyrope.storage.commit_log import Entry, Operation
 from pyrope.storage.meta_records import encode_meta, meta_key
 from pyrope.storage.side_records import encode_side, side_key
 from pyrope.storage.store import (
@@ -69,6 +69,16 @@ def apply_operations(
             txn.delete(operation.key, db=database)
         else:
             txn.put(operation.key, operation.value, db=database)
+
+
+def sequences_of(entries: Iterable[Entry]) -> dict[int, int]:
+    """Write sequences of the indexes that these entries change, after the last of them."""
+    return {
+        int.from_bytes(operation.key, "big"): int.from_bytes(operation.value, "big")
+        for entry in entries
+        for operation in entry.operations
+        if operation.database == _SEQUENCES and operation.value is not None
+    }
 
 
 class ChangeWriter:

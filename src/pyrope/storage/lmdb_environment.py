@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import lmdb
@@ -32,12 +33,86 @@ _BRANCH, _LEAF = 0x01, 0x02
 _NODE = struct.Struct("<4H")
 _LARGE_VALUE, _DATABASE = 0x01, 0x02
 _NUMBER = struct.Struct("<Q")
-# Behind a meta page's header: two databases of 48 bytes, the last 8 of which are the root; the
-# number of the last page; the number of the transaction.
+# Behind a meta page's header: a magic number and the file's version; two databases of 48 bytes, of
+# which the last 8 are the root, and the first 4 of the first are the size of a page; the number of
+# the last page; the number of the transaction.
+_MAGIC = struct.Struct("<2I")
+_MAGIC_NUMBERS = (0xBEEFC0DE, 1)
 _DATABASES_AT = _PAGE.size + 24
 _ROOT_AT, _DATABASE_BYTES = 40, 48
-_TRANSACTION_AT = _DATABASES_AT + 2 * _DATABASE_BYTES + 8
+_LAST_PAGE_AT = _DATABASES_AT + 2 * _DATABASE_BYTES
+_TRANSACTION_AT = _LAST_PAGE_AT + 8
+_PAGE_SIZE = struct.Struct("<I")
+_SMALLEST_PAGE, _LARGEST_PAGE = 256, 65536
 _NO_PAGE = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class MetaPages:
+    """The first two pages of the file: which transaction was committed last, and what it wrote.
+
+    Attributes:
+        content: both pages as they are.
+        page_size: bytes of a page.
+        transaction: number of the last transaction that was committed.
+        last_page: number of the last page that it counts.
+    """
+
+    content: bytes
+    page_size: int
+    transaction: int
+    last_page: int
+
+    @property
+    def nbytes(self) -> int:
+        """Length of the file that holds every page that is counted."""
+        return (self.last_page + 1) * self.page_size
+
+
+def read_meta_pages(path: Path) -> MetaPages:
+    """The first two pages of an environment's file. No commit may be under way.
+
+    Raises:
+        StorageError: it is no file of LMDB's.
+        OSError: it cannot be read.
+    """
+    with path.open("rb", buffering=0) as file:
+        head = os.pread(file.fileno(), _DATABASES_AT + _PAGE_SIZE.size, 0)
+        page_size = 0
+        if len(head) == _DATABASES_AT + _PAGE_SIZE.size:
+            (page_size,) = _PAGE_SIZE.unpack_from(head, _DATABASES_AT)
+        if not _SMALLEST_PAGE <= page_size <= _LARGEST_PAGE:
+            raise StorageError(f"{path} is no file of LMDB's")
+        content = os.pread(file.fileno(), 2 * page_size, 0)
+    pages = content[:page_size], content[page_size:]
+    if len(pages[1]) < page_size or any(
+        _MAGIC.unpack_from(page, _PAGE.size) != _MAGIC_NUMBERS for page in pages
+    ):
+        raise StorageError(f"{path} is no file of LMDB's")
+    meta = max(pages, key=lambda page: _number_at(page, _TRANSACTION_AT))
+    return MetaPages(
+        content, page_size, _number_at(meta, _TRANSACTION_AT), _number_at(meta, _LAST_PAGE_AT)
+    )
+
+
+def check_end(path: Path, metas: MetaPages) -> None:
+    """Look whether a file that nobody writes to holds every page in use.
+
+    Raises:
+        StorageError: it has lost its end.
+        OSError: it cannot be read.
+    """
+    size = path.stat().st_size
+    if size < metas.nbytes and not _has_every_page(path, metas.page_size, size // metas.page_size):
+        raise lost_end(path, size, metas.nbytes)
+
+
+def lost_end(path: Path, size: int, needed: int) -> StorageError:
+    """What to raise where a file of `size` bytes should have had `needed`."""
+    return StorageError(
+        f"{path} has lost its end (it has {size} bytes, and had {needed}): bring the data "
+        "directory back from a backup"
+    )
 
 
 def open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
@@ -66,10 +141,7 @@ def open_environment(path: Path, map_bytes: int) -> lmdb.Environment:
         needed = (env.info()["last_pgno"] + 1) * page_size
         if size < needed:
             if not _has_every_page(path, page_size, size // page_size):
-                raise StorageError(
-                    f"{path} has lost its end (it has {size} bytes, and had {needed}): bring the "
-                    "data directory back from a backup"
-                )
+                raise lost_end(path, size, needed)
             os.truncate(path, needed)
     except BaseException:
         env.close()

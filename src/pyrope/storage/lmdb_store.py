@@ -47,6 +47,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -63,7 +64,7 @@ from pyrope.storage.lmdb_changes import (
     apply_operations,
     delete_records,
 )
-from pyrope.storage.lmdb_environment import open_environment
+from pyrope.storage.lmdb_environment import open_environment, read_meta_pages
 from pyrope.storage.meta_records import (
     check_metas,
     decode_meta,
@@ -72,6 +73,15 @@ from pyrope.storage.meta_records import (
     space_prefix,
 )
 from pyrope.storage.side_records import decode_sides
+from pyrope.storage.snapshot import (
+    COMMITS_NAME,
+    GRAPH_NAME,
+    INDEXES_NAME,
+    RECORDS_NAME,
+    VECTORS_NAME,
+    Snapshot,
+    log_ends,
+)
 from pyrope.storage.store import (
     Change,
     DropIndex,
@@ -86,7 +96,7 @@ from pyrope.storage.vector_file import VectorFile
 FORMAT = 4
 """Version of the directory's layout; see docs/storage.md."""
 
-_OLDER_FORMATS = (1, 2, 3)
+OLDER_FORMATS = (1, 2, 3)
 """What can be taken over as it is: 1 had no log, 2 no side records and 3 no meta records."""
 
 _INITIAL_MAP_BYTES = 256 * 2**20
@@ -102,11 +112,9 @@ _LARGE_SHARE = 1 / 16
 """Of that, what a commit may have to go through the log: a larger one gains little, and would be
 written twice."""
 
-_RECORDS_NAME = "records.mdb"
-_INDEXES_NAME = "indexes"
-
-_FORMAT_KEY = b"format"
-_GENERATION_KEY = b"log_generation"
+FORMAT_KEY = b"format"
+GENERATION_KEY = b"log_generation"
+FIRST_GENERATION = b"\x01"
 _NEXT_UID_KEY = b"next_uid"
 
 
@@ -127,7 +135,7 @@ class LmdbStore:
         self, data_dir: Path, lock: int, env: lmdb.Environment, log_bytes: int = LOG_BYTES
     ) -> None:
         self._data_dir = data_dir
-        self._indexes_dir = data_dir / _INDEXES_NAME
+        self._indexes_dir = data_dir / INDEXES_NAME
         self._lock = lock
         self._env = env
         self._files: dict[int, VectorFile] = {}
@@ -140,6 +148,7 @@ class LmdbStore:
         self._unsynced: dict[int, VectorFile] = {}
         self._rewrite = False
         self._metas_are_checked = False
+        self._snapshot: Snapshot | None = None
         try:
             self._databases = self._open_databases()
             make_directory(self._indexes_dir)
@@ -171,7 +180,7 @@ class LmdbStore:
             lock = lock_directory(data_dir)
             try:
                 _check_that_records_are_there(data_dir)
-                env = open_environment(data_dir / _RECORDS_NAME, map_bytes)
+                env = open_environment(data_dir / RECORDS_NAME, map_bytes)
             except BaseException:
                 os.close(lock)
                 raise
@@ -209,6 +218,22 @@ class LmdbStore:
             keys, values = _items(txn, database, prefix)
         return decode_metas(prefix, keys, values)
 
+    def page_meta(self, space: str, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        prefix = space_prefix(space)
+        # No key lies between one and the same with a NUL behind it.
+        start = meta_key(space, after + b"\0")
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        with self._reading() as txn:
+            cursor = txn.cursor(db=self._databases.meta_records)
+            if cursor.set_range(start):
+                for key, value in islice(cursor, limit):
+                    if not key.startswith(prefix):
+                        break
+                    keys.append(key)
+                    values.append(value)
+        return decode_metas(prefix, keys, values)
+
     def get_meta(self, space: str, key: bytes) -> bytes | None:
         stored_key = meta_key(space, key)
         with self._reading() as txn:
@@ -220,6 +245,8 @@ class LmdbStore:
         if file is None:
             with _refusing():
                 file = self._files[uid] = self._open_vectors(uid, dim)
+            if self._snapshot is not None:
+                self._snapshot.watch(uid, file)
         if file.dim != dim:
             raise StorageError(f"index {uid} has {file.dim} dimensions, not {dim}")
         return file
@@ -232,7 +259,7 @@ class LmdbStore:
         shutil.rmtree(self._index_dir(uid), ignore_errors=True)
 
     def graph_path(self, uid: int) -> Path:
-        return self._index_dir(uid) / "graph"
+        return self._index_dir(uid) / GRAPH_NAME
 
     def disk_bytes(self) -> int:
         total = 0
@@ -268,9 +295,11 @@ class LmdbStore:
 
     @property
     def garbage_left(self) -> bool:
-        return self._garbage_left
+        return self._garbage_left and self._snapshot is None
 
     def collect_garbage(self, limit: int = 5_000) -> None:
+        if self._snapshot is not None:
+            return  # it may be what is copied
         with _refusing():
             prefix = self._first_garbage()
             if prefix is None:
@@ -289,7 +318,52 @@ class LmdbStore:
 
             self._checkpoint(write)
 
+    # -- being copied -----------------------------------------------------------------------------
+
+    def begin_snapshot(self, folders: Sequence[str], spool_dir: Path) -> Snapshot:
+        """What has been committed so far, to be copied by another thread.
+
+        The store goes on meanwhile, but for the removal of what is left of dropped indexes. It
+        takes a few milliseconds for thousands of indexes.
+
+        Args:
+            folders: of chained logs in the data directory, which this thread alone appends to.
+            spool_dir: on a disk that can take as many rows as are replaced until the end.
+
+        Raises:
+            StorageError: another snapshot has not ended, or the store cannot be read.
+            OSError: a file cannot be read.
+        """
+        if self._snapshot is not None:
+            raise StorageError("the store is being copied already")
+        assert self._log is not None  # noqa: S101 - it is there once the store is open
+        try:
+            metas = read_meta_pages(self._data_dir / RECORDS_NAME)
+            txn = self._env.begin()
+        except lmdb.Error as error:
+            raise StorageError(f"the store cannot be read: {error}") from error
+        try:
+            if txn.id() != metas.transaction:
+                raise StorageError("the store's file is not what was committed last")
+            ends = log_ends(self._data_dir, folders)
+            log = self._log.content()
+            snapshot = Snapshot(self._data_dir, metas, log, ends, spool_dir, txn.abort)
+        except BaseException:
+            txn.abort()
+            raise
+        self._snapshot = snapshot
+        for uid, file in self._files.items():
+            snapshot.watch(uid, file)
+        return snapshot
+
+    def end_snapshot(self) -> None:
+        """Nothing is copied any more. Idempotent."""
+        if self._snapshot is not None:
+            self._snapshot.end()
+            self._snapshot = None
+
     def close(self) -> None:
+        self.end_snapshot()
         # What cannot be moved to its place now is there at the next opening.
         with suppress(MisconfError, StorageError):
             if self._pending:
@@ -372,6 +446,8 @@ class LmdbStore:
     def _enlarge_map(self) -> None:
         """Double LMDB's map. No transaction may be open for that; what was in it is put anew."""
         self._abort()
+        if self._snapshot is not None:
+            self._snapshot.lose_records()
         self._env.set_mapsize(2 * self._env.info()["map_size"])
 
     def _checkpoint(self, write: Callable[[lmdb.Transaction[bytes]], None] | None = None) -> None:
@@ -385,7 +461,7 @@ class LmdbStore:
                     if write is not None:
                         write(txn)
                     self._sync_rows()
-                    _put_number(txn, self._databases.meta, _GENERATION_KEY, generation)
+                    _put_number(txn, self._databases.meta, GENERATION_KEY, generation)
                 break
             except lmdb.MapFullError:
                 self._enlarge_map()
@@ -395,8 +471,8 @@ class LmdbStore:
 
     def _open_log(self) -> CommitLog:
         with self._env.begin(db=self._databases.meta) as txn:
-            generation = int.from_bytes(txn.get(_GENERATION_KEY, b"\x01"), "big")
-        return CommitLog(self._data_dir / "commits.log", generation)
+            generation = int.from_bytes(txn.get(GENERATION_KEY, FIRST_GENERATION), "big")
+        return CommitLog(self._data_dir / COMMITS_NAME, generation)
 
     def _recover(self) -> None:
         """Take up what the log holds and LMDB does not; its rows may never have been synced."""
@@ -484,7 +560,7 @@ class LmdbStore:
     def _open_vectors(self, uid: int, dim: int) -> VectorFile:
         directory = self._index_dir(uid)
         directory.mkdir(mode=0o700, exist_ok=True)
-        file = VectorFile.open(directory / "vectors.f32", dim)
+        file = VectorFile.open(directory / VECTORS_NAME, dim)
         if not file.capacity:
             # New, or of a server that may have ended before these syncs.
             try:
@@ -501,9 +577,9 @@ class LmdbStore:
 
         def write(txn: lmdb.Transaction[bytes]) -> None:
             meta = self._env.open_db(b"meta", txn=txn)
-            stored = txn.get(_FORMAT_KEY, db=meta)
-            if stored is None or int.from_bytes(stored, "big") in _OLDER_FORMATS:
-                _put_number(txn, meta, _FORMAT_KEY, FORMAT)
+            stored = txn.get(FORMAT_KEY, db=meta)
+            if stored is None or int.from_bytes(stored, "big") in OLDER_FORMATS:
+                _put_number(txn, meta, FORMAT_KEY, FORMAT)
             elif int.from_bytes(stored, "big") != FORMAT:
                 raise StorageError(
                     f"the data directory {self._data_dir} has format "
@@ -576,13 +652,13 @@ def _latest_rows(entries: Iterable[Entry]) -> Iterator[Rows]:
 
 def is_in_use(data_dir: Path) -> bool:
     """Whether a store has been opened in a directory before."""
-    return (data_dir / _RECORDS_NAME).exists() or (data_dir / _INDEXES_NAME).exists()
+    return (data_dir / RECORDS_NAME).exists() or (data_dir / INDEXES_NAME).exists()
 
 
 def _check_that_records_are_there(data_dir: Path) -> None:
     """Raises StorageError where LMDB would begin anew in a directory that has been in use."""
-    path = data_dir / _RECORDS_NAME
-    is_used = (data_dir / _INDEXES_NAME).exists()
+    path = data_dir / RECORDS_NAME
+    is_used = (data_dir / INDEXES_NAME).exists()
     if is_used and not (path.exists() and path.stat().st_size):
         raise StorageError(
             f"{path} is missing or empty, and the data directory was in use: bring the data "

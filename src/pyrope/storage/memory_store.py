@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from heapq import nsmallest
 from itertools import count
 
 import numpy as np
@@ -54,6 +55,10 @@ class MemoryStore:
 
     def load_meta(self, space: str) -> list[tuple[bytes, bytes]]:
         return sorted(self._metas.get(space, {}).items())
+
+    def page_meta(self, space: str, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        records = self._metas.get(space, {})
+        return [(key, records[key]) for key in nsmallest(limit, (k for k in records if k > after))]
 
     def get_meta(self, space: str, key: bytes) -> bytes | None:
         return self._metas.get(space, {}).get(key)

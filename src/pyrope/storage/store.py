@@ -310,6 +310,14 @@ class Store(Protocol):
         """
         ...
 
+    def page_meta(self, space: str, after: bytes, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` meta records of a space whose keys are above `after`, by ascending key.
+
+        Raises:
+            StorageError: one of them is damaged, or a newer Pyrope wrote it.
+        """
+        ...
+
     def get_meta(self, space: str, key: bytes) -> bytes | None:
         """The value of one meta record; None: it is not there.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class VectorFile:
         self._name = name
         self._is_in_memory = is_in_memory
         self._descriptor = descriptor
+        self._before_write: Callable[[Slots], None] | None = None
         try:
             self._view = self._map(os.fstat(descriptor).st_size // self._row_bytes)
         except OSError:
@@ -135,9 +137,18 @@ class VectorFile:
         self.ensure(int(slots[-1]) + 1)
         rows = np.ascontiguousarray(vectors).data.cast("B")
         starts = [0, *(np.flatnonzero(gaps != 1) + 1).tolist(), len(slots)]
+        if self._before_write is not None:
+            self._before_write(slots)
         for start, end in pairwise(starts):
             block = rows[start * self._row_bytes : end * self._row_bytes]
             self._write_block(block, int(slots[start]) * self._row_bytes)
+
+    def watch(self, before_write: Callable[[Slots], None] | None) -> None:
+        """Have something told of the slots that `write` is about to write to; None: no more.
+
+        For the thread that writes. What is called must not raise.
+        """
+        self._before_write = before_write
 
     def sync(self) -> None:
         """Make every row written so far durable (fdatasync).

@@ -1,0 +1,1 @@
+"""``pyrope bench``: puts load on a server, and tells what it took."""

@@ -1,0 +1,1 @@
+"""What the command line needs beside the server: settings as options, a client, backups."""
