@@ -21,7 +21,15 @@ from pathlib import Path
 
 import hiredis
 
-from benchmarks.harness import cache_report, data, paraphrases, randomized, repair, traces
+from benchmarks.harness import (
+    cache_report,
+    data,
+    oracle,
+    paraphrases,
+    randomized,
+    repair,
+    traces,
+)
 from benchmarks.harness.arguments import (
     absolute,
     exit_on_signal,
@@ -48,13 +56,14 @@ DESCRIPTION = "Measure what Pyrope's caches save, and whether they are right; se
 RESULTS = REPOSITORY / "benchmarks" / "results"
 SHARED = REPOSITORY.parent / "shared"
 
-PARTS = ("zipf", "paraphrases", "sessions", "hits", "repair", "correct")
+PARTS = ("zipf", "paraphrases", "sessions", "hits", "repair", "correct", "oracle")
 
 FULL = {
     "count": 20_000,
     "queries": 2_000,
     "searches": 20_000,
     "pairs": 4_000,
+    "oracle_pairs": 500,
     "operations": 20_000,
     "rounds": 5,
     "seconds": 3.0,
@@ -65,6 +74,7 @@ QUICK = {
     "queries": 200,
     "searches": 1_000,
     "pairs": 200,
+    "oracle_pairs": 50,
     "operations": 1_000,
     "rounds": 1,
     "seconds": 0.3,
@@ -116,6 +126,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="of a zipf trace's steps (default 0 0.05 0.1 0.2)",
     )
     add("--pairs", type=positive, help="of paraphrases (default 4000)")
+    add("--oracle-pairs", type=positive, help="of the oracle's paraphrases (default 500)")
     add("--min-recall", type=share, default=0.95, metavar="R", help="of near hits (default 0.95)")
     add("--connections", type=positive, default=32, metavar="N", help="for searches (default 32)")
     add(
@@ -253,6 +264,8 @@ class _Steps:
             yield "repair", self._repair
         if "correct" in options.only:
             yield "randomized operations", self._correct
+        if "oracle" in options.only:
+            yield "paraphrases with a model that knows the labels", self._oracle
         for make in self._traces():
             # Where nothing is written, nothing is dropped.
             policies = [one for one in Policy if make.writes or one is not Policy.DROP_ALL]
@@ -281,6 +294,15 @@ class _Steps:
         options = self.options
         pairs = paraphrases.load(options.shared, options.pairs, options.seed)
         return traces.paraphrased(pairs, words, writes, options.seed)
+
+    def _oracle(self) -> str:
+        options = self.options
+        pairs = paraphrases.load(options.shared, options.oracle_pairs, options.seed)
+        searches, exponent = options.searches // 4, options.exponent
+        folder = self.folder / "oracle"
+        runs = oracle.measure(pairs, searches, exponent, options.seed, folder)
+        self.outcome.oracle = runs
+        return ", ".join(f"{one.hit_ratio:.1%}" for one in runs) + " hits"
 
     def _hits(self) -> str:
         options = self.options

@@ -11,6 +11,7 @@ from benchmarks.harness import figures as fig
 from benchmarks.harness.cache_runs import LEVELS, NEAR, Band, TraceRun
 from benchmarks.harness.exact_hits import CONNECTIONS, HitFigures
 from benchmarks.harness.figures import Round
+from benchmarks.harness.oracle import SHARE_KEPT, OracleRun
 from benchmarks.harness.randomized import Correctness
 from benchmarks.harness.repair import ADDS, Repaired
 from benchmarks.harness.replay import Policy
@@ -37,7 +38,7 @@ class CacheReport:
     Attributes:
         facts: what it ran on, by name.
         traces: runs, those of a trace together.
-        hits, repairs, correctness: of those parts that took part.
+        hits, repairs, correctness, oracle: of those parts that took part.
         failures: steps that failed, and how.
     """
 
@@ -47,6 +48,7 @@ class CacheReport:
     hits: HitFigures | None = None
     repairs: list[Repaired] = field(default_factory=list)
     correctness: Correctness | None = None
+    oracle: list[OracleRun] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
@@ -71,6 +73,7 @@ def to_markdown(report: CacheReport) -> str:
         _levels(report.traces),
         _answers(report.traces),
         _bands(report.traces),
+        _oracle(report.oracle),
         _hits(report.hits),
         _repairs(report.repairs),
         _correctness(report.correctness),
@@ -295,6 +298,32 @@ def _bands(traces: Sequence[TraceRun]) -> str:
         "half is that of the trace."
     )
     return section("## Paraphrases", heads, rows, note)
+
+
+def _oracle(runs: Sequence[OracleRun]) -> str:
+    rows = [
+        (
+            "yes" if one.model else "no",
+            f"{one.hit_ratio:.1%}",
+            *(f"{one.levels.get(level, 0) / one.searches:.1%}" for level in ("exact", "alias")),
+            NOTHING if one.alias_recall is None else f"{one.alias_recall:.4f}",
+            number(one.aliases),
+            number(one.questions),
+            number(one.tokens),
+        )
+        for one in runs
+    ]
+    heads = ["asks a model", "hit ratio", "exact", "alias", f"recall@{K} of hits by alias"]
+    heads += ["aliases", "questions", "tokens"]
+    note = (
+        ""
+        if not runs
+        else f"{runs[0].searches:,} searches after as many to learn from, for {runs[0].pairs:,} "
+        f"pairs with two wordings each, and room for the answers to {SHARE_KEPT:.0%} of the "
+        "wordings. The model answers from the labels; the tokens are those that its stand-in "
+        "counts, a quarter of the bytes."
+    )
+    return section("## Paraphrases and a model that knows the labels", heads, rows, note)
 
 
 def _hits(hits: HitFigures | None) -> str:

@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import redis
 
+from in_process import Desk
+from pyrope.config import Settings
+from pyrope.semantic.advice import Advice, Nature
+from pyrope.service.service import Service
 from pyrope.testing.clock import ManualClock
 from servers import RunningServer, running_server
 
@@ -37,6 +41,7 @@ def test_an_index_without_centroids_is_one_cluster(any_client: redis.Redis) -> N
     (listed,) = cluster(any_client, "LIST")
     if not isinstance(listed, dict):
         listed = dict(zip(listed[::2], listed[1::2], strict=True))
+    assert listed.pop(b"advice") is None
     numbers = {key.decode(): float(value) for key, value in listed.items()}
     assert numbers["ttl"] == pytest.approx(3600 * 2, rel=0.5)
     assert {key: numbers[key] for key in ("id", "size", "writes", "threshold")} == {
@@ -154,7 +159,11 @@ def test_pushed_centroids_are_there_after_a_restart(tmp_path: Path) -> None:
         (("LIST", "other"), "no such index"),
         (("REBUILD", "other"), "no such index"),
         (("SET", "other", "FP32", blob(POINTS[0])), "no such index"),
-        (("FORGET", "i"), "unknown subcommand"),
+        (("FORGET", "i", "1"), "no such cluster"),
+        (("FORGET", "i", "one"), "no such cluster"),
+        (("FORGET", "other"), "no such index"),
+        (("FORGET", "i", "0", "1"), "syntax error"),
+        (("REMEMBER", "i"), "unknown subcommand"),
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(
@@ -171,3 +180,24 @@ def test_keys_and_help_are_known(client: redis.Redis) -> None:
     assert client.execute_command(*keys) == ["i"]
     lines = client.execute_command("VECTOR.CLUSTER", "HELP")
     assert {b"LIST", b"NEAREST", b"SET", b"REBUILD", b"TTL"} <= set(lines)
+
+
+async def test_advice_is_listed_and_taken_back(clock: ManualClock) -> None:
+    service = Service(Settings(in_memory=True), clock, lambda id_: id_)
+    await service.start()
+    try:
+        await service.loaded()
+        desk = Desk(service, clock)
+        await desk.call(b"VECTOR.CREATE", b"i", b"DIM", b"4")
+        advice = Advice(Nature.LASTING, 1.5, 2.0, 0.9, clock.monotonic() + 60)
+        service.index("default", b"i").clusters.registry.advice.set(0, advice)
+        (listed,) = await desk.call(b"VECTOR.CLUSTER", b"LIST", b"i")
+        told = dict(zip(listed[::2], listed[1::2], strict=True))[b"advice"]
+        assert dict(zip(told[::2], told[1::2], strict=True)) == {
+            b"nature": b"lasting", b"ttl_factor": b"1.5", b"value_factor": b"2",
+            b"confidence": b"0.9", b"expires": b"60",
+        }  # fmt: skip
+        assert await desk.call(b"VECTOR.CLUSTER", b"FORGET", b"i", b"0") == 1
+        assert await desk.call(b"VECTOR.CLUSTER", b"FORGET", b"i") == 0
+    finally:
+        await service.stop()

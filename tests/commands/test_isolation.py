@@ -96,6 +96,9 @@ SAMPLES: dict[str, list[Sample]] = {
     "LATENCY|HISTORY": [Sample(("command",))],
     "LATENCY|RESET": [Sample()],
     "MEMORY|USAGE": [Sample(("{index}",)), Sample(("{index}", "SAMPLES", "0"))],
+    "VECTOR.BACKUP|TO": [Sample(("/nowhere/{tenant}",))],
+    "VECTOR.BACKUP|STATUS": [Sample()],
+    "VECTOR.BACKUP|CANCEL": [Sample()],
     "VECTOR.CREATE": [
         Sample(("{index}", "DIM", "2")),
         Sample(("{index}", "DIM", "3", "TYPE", "FLAT", "NX")),
@@ -137,6 +140,7 @@ SAMPLES: dict[str, list[Sample]] = {
     "VECTOR.CLUSTER|NEAREST": [Sample(("{index}", *_VECTOR))],
     "VECTOR.CLUSTER|SET": [Sample(("{index}", *_VECTOR))],
     "VECTOR.CLUSTER|REBUILD": [Sample(("{index}",))],
+    "VECTOR.CLUSTER|FORGET": [Sample(("{index}",)), Sample(("{index}", "0"))],
     "VECTOR.CLUSTER|TTL": [Sample(("{index}", *_VECTOR))],
     "VECTOR.TENANT|CREATE": [Sample(("{tenant}", "KEY", "k"))],
     "VECTOR.TENANT|SET": [Sample(("{tenant}", "QPS", "1")), Sample(("{tenant}", "KEY", "k"))],
@@ -154,6 +158,10 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample(("{tenant}", "USER", "boss", "KEY", "k")),
     ],
     "VECTOR.USE": [Sample(("{tenant}",))],
+    "VECTOR.LLM|STATUS": [Sample()],
+    "VECTOR.LLM|PAUSE": [Sample()],
+    "VECTOR.LLM|RESUME": [Sample()],
+    "VECTOR.LLM|JOBS": [Sample(), Sample(("5",))],
 }
 
 

@@ -394,9 +394,10 @@ def test_an_alias_of_a_best_result_only_is_not_suspended_for_another_order() -> 
         async with open_index(Metric.L2) as (_, index):
             model: dict[bytes, Any] = {}
             await put(index, model, [[n, 0, 0, 0, 0, 0] for n in range(30)])
-            alias, _ = await with_alias(index)
             one = Search(1)
+            # From before there was an alias: later more neighbours than one would be kept for it.
             await answered(index, [5.1, 0, 0, 0, 0, 0], None, one, text=b"words")
+            alias, _ = await with_alias(index)
             for turn in range(8):
                 moved = [6.1 + turn / 100, 0, 0, 0, 0, 0]
                 answer = await answered(index, moved, None, one, text=b"other words")

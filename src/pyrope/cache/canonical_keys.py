@@ -129,6 +129,10 @@ class CanonicalKeyMap:
         alias = self._aliases.get(key.identity)
         return None if alias is None or alias.is_expired(self._now_ms()) else alias
 
+    def is_canonical(self, key: QueryKey) -> bool:
+        """Whether aliases stand for a key, expired ones included that nobody met yet."""
+        return key.identity in self._named
+
     def scan(self, cursor: int) -> tuple[int, list[Alias]]:
         """Walk over the aliases, a page at a time.
 

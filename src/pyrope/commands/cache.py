@@ -15,6 +15,7 @@ from pyrope.errors import CommandError
 from pyrope.resp.values import OK
 from pyrope.service.near_audits import NearAudits
 from pyrope.service.prefetching import Prefetcher
+from pyrope.service.signals import Signals
 from pyrope.types import CacheLevel
 
 GROUP = "vector"
@@ -35,6 +36,7 @@ def stats(context: Context, args: list[bytes]) -> dict[str, Any]:
         **{f"hits_{level.lower()}": counted.hits.get(level.lower(), 0) for level in CacheLevel},
         **_audited(cache.near.audits),
         **_prefetched(cache.prefetcher),
+        **_labelled(cache.signals),
         "repairs": counted.repairs,
         "stale": counted.stale,
         "shared": cache.shared,
@@ -88,6 +90,16 @@ def _prefetched(prefetcher: Prefetcher | None) -> dict[str, int | str]:
     }
 
 
+def _labelled(signals: Signals | None) -> dict[str, int]:
+    """What is known of pairs of queries, from whoever advises the caches."""
+    counted = None if signals is None else signals.labels.statistics()
+    return {
+        "labels": 0 if counted is None else counted.entries_current,
+        "labels_same": 0 if counted is None else counted.same_total,
+        "labels_different": 0 if counted is None else counted.different_total,
+    }
+
+
 def flush(context: Context, args: list[bytes]) -> Any:
     service, tenant = context.server.service, context.client.tenant
     named = [service.index(tenant, args[2])] if len(args) > 2 else None
@@ -122,7 +134,11 @@ def policy(context: Context, args: list[bytes]) -> dict[str, Any] | Coroutine[An
 
     async def altered() -> Any:
         await service.alter_index(
-            tenant, args[2], change_policy=partial(replace, **fields), actor=context.actor
+            tenant,
+            args[2],
+            change_policy=partial(replace, **fields),
+            precondition=context.precondition,
+            actor=context.actor,
         )
         return OK
 

@@ -23,7 +23,11 @@ _CHECKED_AT_ONCE_BYTES = 4 * 2**20
 
 
 def list_(context: Context, args: list[bytes]) -> list[dict[str, Any]]:
-    index = _index(context, args)
+    return describe(_index(context, args), context.server.clock.monotonic())
+
+
+def describe(index: OpenIndex, now: float) -> list[dict[str, Any]]:
+    """The clusters of an index, as LIST shows them. Args: now: of the monotonic clock."""
     clusters, count = index.clusters, len(index)
     registry, base, threshold = clusters.registry, clusters.base_ttl_s, clusters.threshold
     told = []
@@ -36,13 +40,13 @@ def list_(context: Context, args: list[bytes]) -> list[dict[str, Any]]:
                 "writes": round(registry.writes(cluster)),
                 "ttl": _seconds(clusters.ttl(cluster, base)),
                 "threshold": threshold,
-                "advice": _advice(context, registry.advice.get(cluster)),
+                "advice": _advice(registry.advice.get(cluster), now),
             }
         )
     return told
 
 
-def _advice(context: Context, advice: Advice | None) -> dict[str, Any] | None:
+def _advice(advice: Advice | None, now: float) -> dict[str, Any] | None:
     """What a language model has said about a cluster; None: nothing is in force."""
     if advice is None:
         return None
@@ -51,7 +55,7 @@ def _advice(context: Context, advice: Advice | None) -> dict[str, Any] | None:
         "ttl_factor": advice.ttl_factor,
         "value_factor": advice.value_factor,
         "confidence": advice.confidence,
-        "expires": _seconds(advice.until - context.server.clock.monotonic()),
+        "expires": _seconds(advice.until - now),
     }
 
 

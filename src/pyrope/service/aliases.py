@@ -122,6 +122,10 @@ class Aliases:
         """The alias with this key, however sure it is; counts nothing."""
         return self._map.get(key)
 
+    def is_canonical(self, key: QueryKey) -> bool:
+        """See `CanonicalKeyMap.is_canonical`."""
+        return self._map.is_canonical(key)
+
     def scan(self, cursor: int) -> tuple[int, list[Alias]]:
         """A page of aliases; see `CanonicalKeyMap.scan`."""
         return self._map.scan(cursor)

@@ -40,7 +40,7 @@ _ANOTHER_BOUND = 1.05
 
 
 class Guess(NamedTuple):
-    """The hits of a query by what is kept around another one."""
+    """The hits of a query by what is kept around another one, `kept`."""
 
     slots: Slots
     scores: NDArray[np.float32]
@@ -48,6 +48,7 @@ class Guess(NamedTuple):
     estimated: float
     shadow: Shadow
     repaired: bool
+    kept: Kept
 
 
 class Searchable(Findable, Auditable, Protocol):
@@ -221,7 +222,7 @@ class NearLevels:
             )
             estimated = max(certified, bound)
         shadow = Shadow(level, strain, scores)
-        return Guess(around.slots[order], scores, certified, estimated, shadow, repaired)
+        return Guess(around.slots[order], scores, certified, estimated, shadow, repaired, kept)
 
     def _judge(
         self, query: bytes, around: Neighbourhood, scores: NDArray[np.float32], distance: float

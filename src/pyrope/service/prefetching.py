@@ -17,6 +17,8 @@ _MAX_BYTES = 32 * 2**20
 _HALF_LIFE_S = 7 * 86_400.0
 # Successors of one query that are searched for.
 _FETCHED = 2
+# Transitions that an expectation counts for.
+_EXPECTED = 4
 # Of a key beside its vector (CPython 3.11).
 _KEY_BYTES = 33 + 120
 
@@ -82,12 +84,28 @@ class Prefetcher:
     def answered(self, key: Key, count: int) -> None:
         """A client has its answer: see what it may ask for next."""
         self._budget.worked(self._cost_of(key, count))
+        self._issue(key, count)
+
+    def _issue(self, key: Key, count: int) -> None:
+        """Search for what is likely after a query."""
         for following, probability in self._transitions.likely(key, _FETCHED):
             if self._is_kept(following):
                 continue
             cost = self._cost_of(following, count)
             if self._budget.try_issue(following, probability, cost, idle=self._is_idle()):
                 self._fetch(following, count)
+
+    def foresee(self, previous: Key, following: list[Key], count: int) -> None:
+        """Somebody who reads the queries expects these after another one, the likeliest first.
+
+        That counts as much as four transitions that were seen, each: enough for two prefetches
+        where nothing else is known, fading like others, and outvoted by what sessions do. What is
+        not kept is searched for now, as far as the budget goes.
+        """
+        for key in following[:_FETCHED]:
+            for _ in range(_EXPECTED):
+                self._transitions.seen(previous, key)
+        self._issue(previous, count)
 
     def used(self, key: Key) -> bool:
         """There was a hit: whether it is owed to a prefetch, and the first that is."""

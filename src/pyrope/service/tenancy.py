@@ -21,13 +21,13 @@ from pyrope.storage.chained_entry import Head
 from pyrope.storage.chained_log import ChainedLog, EntryLog
 from pyrope.storage.memory_log import MemoryLog
 from pyrope.storage.store import Change, DropMeta, PutMeta, StorageError, Store
-from pyrope.tenants.budget import Ledger, LedgerRecord, check_records
+from pyrope.tenants.budget import Charged, Ledger, LedgerRecord, check_records
 from pyrope.tenants.changes import Prepared, UnknownTenantError
 from pyrope.tenants.enforcer import TenantQuotaEnforcer
 from pyrope.tenants.identity import Identity
 from pyrope.tenants.limit_fields import Value
 from pyrope.tenants.limits import Priority, TenantLimits
-from pyrope.tenants.names import DEFAULT_TENANT
+from pyrope.tenants.names import DEFAULT_TENANT, is_tenant_name
 from pyrope.tenants.period import Period
 from pyrope.tenants.records import TenantRecordError
 from pyrope.tenants.registry import TenantRegistry
@@ -185,6 +185,30 @@ class Tenancy:
             raise RuntimeError("the tenants have not been loaded")
         return self._billing
 
+    @property
+    def charged(self) -> Charged:
+        """What all tenants together were charged since the start."""
+        return self._ledger.charged
+
+    def share_of_month_gone(self) -> float:
+        """Of the month that is being charged, above 0."""
+        now = self._clock.wall()
+        # A month may have begun in which nobody has asked for anything yet.
+        self._ledger.turn(now)
+        return self._ledger.share_gone(now)
+
+    def used_micro_now(self, tenant: str) -> int:
+        """Micro-units that a tenant has used of its budget, this month."""
+        return self._ledger.used_micro(tenant)
+
+    def used_now(self, tenant: str) -> Usage:
+        """What a tenant has used this month; a copy."""
+        return self._ledger.look_up(tenant, self._ledger.period) or Usage()
+
+    def used_by_all_now(self) -> list[bytes]:
+        """What each tenant has used this month, for `Usage.decode`."""
+        return self._ledger.records()
+
     # -- usage ------------------------------------------------------------------------------------
 
     async def _keep(self) -> None:
@@ -243,6 +267,15 @@ class Tenancy:
             await self._commit(DropMeta(PERIODS, str(period).encode()))
             self._ledger.removed(period)
 
+    def period(self) -> Period:
+        """The month that is being charged now."""
+        self._ledger.turn(self._clock.wall())
+        return self._ledger.period
+
+    def llm_totals(self) -> list[tuple[str, int, int]]:
+        """What language models have used of each tenant's month; see `Ledger.llm_totals`."""
+        return list(self._ledger.llm_totals())
+
     async def usage(self, identity: Identity, tenant: str, period: str | None) -> dict[str, Any]:
         """What a tenant has used in a month; None: in the present one.
 
@@ -275,6 +308,37 @@ class Tenancy:
                 "cache_bytes": found.most_cache_bytes,
             }
         return plain
+
+    async def usages(self, period: str | None, after: str, limit: int) -> list[dict[str, Any]]:
+        """A page of what everybody has used in a month, by name, those too that are dropped since.
+
+        Who has begun less than `tenants.usage_flush_s` ago may be missing.
+
+        Args:
+            period: ``yyyy-mm``; None: the present one.
+            after: the name that the page begins behind; empty: the first page.
+            limit: rows, at least 1.
+
+        Raises:
+            CommandError: there is no such month; or nobody can have such a name.
+        """
+        if after and not is_tenant_name(after):
+            raise CommandError("invalid cursor")
+        store = self._store
+        assert store is not None  # noqa: S101 - started
+        ledger = self._ledger
+        ledger.turn(self._clock.wall())
+        asked = ledger.period if period is None else Period.parse(period)
+        stored = await self._run(store.page_meta, space_of(asked), after.encode(), limit)
+        rows = []
+        for key, value in stored:
+            tenant = key.decode()
+            # What is counted since has not been written down yet.
+            found = ledger.look_up(tenant, asked) or Usage.decode(value)
+            budget = self.registry.limits(tenant).budget
+            row = {"tenant": tenant, "period": str(asked), "budget": budget}
+            rows.append(row | describe_usage(found))
+        return rows
 
     async def _stored_usage(self, tenant: str, period: Period) -> Usage:
         store = self._store
@@ -323,10 +387,27 @@ class Tenancy:
             return await self._apply(actor, "tenant.create", name, prepared)
 
     async def set(
-        self, actor: Actor, name: str, values: Mapping[str, Value], key: bytes | None
+        self,
+        actor: Actor,
+        name: str,
+        values: Mapping[str, Value],
+        key: bytes | None,
+        *,
+        precondition: Callable[[Tenant], None] | None = None,
     ) -> None:
-        """Change a tenant's limits, or its key. Raises as `TenantChanges.set`, and MisconfError."""
+        """Change a tenant's limits, or its key.
+
+        Args:
+            precondition: called with the tenant as it is, which nobody else changes until this is
+                over; what it raises is raised, and nothing has changed.
+
+        Raises:
+            CommandError, UnknownTenantError, MisconfError: as `TenantChanges.set`.
+        """
         async with self._changing:
+            there = self.registry.get(name)
+            if precondition is not None and there is not None:
+                precondition(there)
             prepared = self.registry.changes.set(name, values, key)
             await self._apply(actor, "tenant.set", name, prepared)
 

@@ -243,6 +243,28 @@ class Account:
         self._entry.changed = True
         self._charged.llm_micro += micro
 
+    def charge_recall(self, units: float, saved_tokens: int, saved: float, *, hit: bool) -> None:
+        """Count a prompt that was looked up among remembered responses.
+
+        Args:
+            units: that it costs.
+            saved_tokens, saved: tokens, and cost units, that the response has saved, about.
+            hit: whether there was one.
+
+        Raises:
+            ValueError: as `charge`.
+        """
+        micro, saved_micro = micro_of(units), micro_of(saved)
+        self._current()
+        entry = self._entry
+        entry.recalls += 1
+        entry.recalled += hit
+        entry.saved_tokens += saved_tokens
+        entry.saved_micro += saved_micro
+        entry.compute_micro += micro
+        entry.changed = True
+        self._charged.compute_micro += micro
+
     def observe(self, vectors: int, nbytes: int, cache_bytes: int) -> None:
         """Say what the tenant keeps now: the highest of the month is remembered."""
         self._current()

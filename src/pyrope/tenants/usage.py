@@ -38,10 +38,18 @@ _COUNTS = (
 _counts = attrgetter(*_COUNTS)
 # The last of them are no sums.
 _HIGHEST = 3
-_VERSION = 1
+# What remembered responses have done. Version 2 has these at its end, and is written where one of
+# them is not 0.
+_REMEMBERED = ("recalls", "recalled", "saved_tokens", "saved_micro")
+_remembered = attrgetter(*_REMEMBERED)
+_PLAIN, _WITH_REMEMBERED = 1, 2
 _NUMBERS = len(_COUNTS) + len(ANSWERS)
 # 40 digits: nothing reaches them, and Python refuses to parse thousands.
-_FORMAT = re.compile(rb"%d((?: (?:0|[1-9][0-9]{0,39})){%d})" % (_VERSION, _NUMBERS))
+_NUMBER = rb"(?: (?:0|[1-9][0-9]{0,39}))"
+_FORMAT = re.compile(
+    rb"%d%b{%d}|%d%b{%d}(?! 0 0 0 0\Z)%b{%d}"
+    % (_PLAIN, _NUMBER, _NUMBERS, _WITH_REMEMBERED, _NUMBER, _NUMBERS, _NUMBER, len(_REMEMBERED))
+)
 _NEWER = re.compile(rb"([1-9][0-9]{0,8}) .*", re.DOTALL)
 
 
@@ -62,9 +70,12 @@ class Usage:
         refused_quota, refused_budget: requests that were not let in.
         most_vectors, most_bytes, most_cache_bytes: the highest that was seen of what the tenant
             keeps (see `observe`); of a month that is over, that is what can still be told.
+        recalls: prompts that were looked up among remembered responses.
+        recalled: of these, those that were answered.
+        saved_tokens, saved_micro: tokens and micro-units that these have saved, about.
     """
 
-    __slots__ = ("answers", *_COUNTS)
+    __slots__ = ("answers", *_COUNTS, *_REMEMBERED)
 
     def __init__(self) -> None:
         self.requests = 0
@@ -79,6 +90,10 @@ class Usage:
         self.most_vectors = 0
         self.most_bytes = 0
         self.most_cache_bytes = 0
+        self.recalls = 0
+        self.recalled = 0
+        self.saved_tokens = 0
+        self.saved_micro = 0
 
     @property
     def used_micro(self) -> int:
@@ -110,7 +125,7 @@ class Usage:
 
     def add(self, other: Usage, times: int = 1) -> None:
         """Have this one hold the sum; of what is the highest that was seen, nothing."""
-        for name in _COUNTS[:-_HIGHEST]:
+        for name in (*_COUNTS[:-_HIGHEST], *_REMEMBERED):
             setattr(self, name, getattr(self, name) + times * getattr(other, name))
         for level, count in other.answers.items():
             self.answers[level] += times * count
@@ -120,7 +135,13 @@ class Usage:
 
         Text, as most of the numbers are 0 or small, and none has a width that it may outgrow.
         """
-        return " ".join(map(str, (_VERSION, *_counts(self), *self.answers.values()))).encode()
+        remembered = _remembered(self)
+        numbers: tuple[int, ...]
+        if any(remembered):
+            numbers = (_WITH_REMEMBERED, *_counts(self), *self.answers.values(), *remembered)
+        else:
+            numbers = (_PLAIN, *_counts(self), *self.answers.values())
+        return " ".join(map(str, numbers)).encode()
 
     @classmethod
     def decode(cls, stored: bytes) -> Self:
@@ -130,7 +151,9 @@ class Usage:
         numbers = list(map(int, stored.split(b" ")[1:]))
         for name, number in zip(_COUNTS, numbers, strict=False):
             setattr(usage, name, number)
-        usage.answers = dict(zip(ANSWERS, numbers[len(_COUNTS) :], strict=True))
+        usage.answers = dict(zip(ANSWERS, numbers[len(_COUNTS) : _NUMBERS], strict=True))
+        for name, number in zip(_REMEMBERED, numbers[_NUMBERS:], strict=False):
+            setattr(usage, name, number)
         return usage
 
 
@@ -139,10 +162,10 @@ def check_usage(stored: bytes) -> None:
     if _FORMAT.fullmatch(stored):
         return
     version = _NEWER.fullmatch(stored)
-    if version and int(version[1]) > _VERSION:
+    if version and int(version[1]) > _WITH_REMEMBERED:
         raise UsageFormatError(
             f"usage was recorded in format {int(version[1])} and this Pyrope knows formats up to "
-            f"{_VERSION}: start the newer Pyrope that wrote it"
+            f"{_WITH_REMEMBERED}: start the newer Pyrope that wrote it"
         )
     raise UsageFormatError("a record of usage is damaged: restore the data directory from a backup")
 
