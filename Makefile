@@ -41,6 +41,7 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python -m pyrope.config --markdown > docs/settings.md
 	$(BIN)/python -m pyrope.config --toml > configs/pyrope.toml
 	$(BIN)/python -m pyrope.commands > docs/commands.md
+	$(BIN)/python -m pyrope.http.metrics --markdown > docs/metrics.md
 
 # The steps of docker/Dockerfile, without Docker: a minute, with a cache of packages.
 image:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.harness import cache_report, data, randomized, traces
+from benchmarks.harness import cache_report, data, oracle, randomized, traces
 from benchmarks.harness.cache_report import CacheReport
 from benchmarks.harness.cache_runs import Band, Playing, TraceRun, play
 from benchmarks.harness.exact_hits import ExactHits, HitFigures, value_bytes
@@ -323,3 +323,18 @@ def test_what_makes_no_sense_is_refused_before_anything_starts(
     with pytest.raises(SystemExit):
         caching.parse(arguments)
     assert problem in capsys.readouterr().err
+
+
+def test_a_model_that_knows_the_labels_links_wordings(tmp_path: Path) -> None:
+    without, asking = oracle.measure(imitated(300, 10, seed=3), 150, 0.5, 7, tmp_path / "oracle")
+    assert (without.model, asking.model) == (False, True)
+    assert (without.questions, without.aliases, without.levels.get("alias", 0)) == (0, 0, 0)
+    assert asking.questions >= asking.aliases > 0
+    assert asking.tokens > 100 * asking.questions
+    assert asking.levels["alias"] > 0
+    assert asking.alias_recall is not None
+    assert asking.alias_recall > 0.5
+    assert sum(asking.levels.values()) == asking.searches == 150
+    report = CacheReport("command", {}, oracle=[without, asking])
+    assert "a model that knows the labels" in cache_report.to_markdown(report)
+    assert json.loads(cache_report.to_json(report))["oracle"][1]["aliases"] == asking.aliases

@@ -7,7 +7,6 @@ import contextlib
 import socket
 import ssl
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,31 +73,6 @@ def test_a_socket_that_a_killed_server_left_is_replaced_and_a_file_is_not(tmp_pa
     with pytest.raises(FileExistsError, match="no socket"):
         RunningServer(make_settings(unixsocket=path), SystemClock())
     assert path.read_text() == "precious"
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and a server's and a client's certificate signed by it."""
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(*args: str) -> None:
-        subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
-
-    openssl(
-        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-        "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=test authority",
-    )  # fmt: skip
-    for name in ("server", "client"):
-        openssl(
-            "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}",
-            "-addext", "subjectAltName=IP:127.0.0.1",
-        )  # fmt: skip
-        openssl(
-            "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-CAcreateserial", "-out", f"{name}.crt", "-days", "2", "-copy_extensions", "copyall",
-        )  # fmt: skip
-    return folder
 
 
 def test_tls_serves_beside_plain_tcp(certificates: Path) -> None:

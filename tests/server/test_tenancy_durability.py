@@ -77,6 +77,8 @@ def refusal(data: Path) -> str:
             "serve",
             "--port",
             str(free_port()),
+            "--http-port",
+            "0",
             "--data-dir",
             str(data),
         ],

@@ -409,3 +409,18 @@ def test_a_ledger_that_has_not_been_loaded_charges_nobody(clock: ManualClock) ->
     assert list(ledger.flushes()) == []
     ledger.load(MARCH, {})
     assert ledger.entry("a").used_micro == 0
+
+
+def test_what_language_models_have_used_is_told_of_all_that_have_used_any() -> None:
+    clock = ManualClock()
+    ledger = Ledger(clock)
+    ledger.open([])
+    for name, tokens in (("quiet", 0), ("busy", 5), ("resting", 7)):
+        entry = ledger.entry(name)
+        entry.requests += 1
+        entry.llm_tokens_in += tokens
+        entry.llm_tokens_out += 2 * tokens
+        entry.llm_micro += 10 * tokens
+    ledger.rest(busy={"busy", "quiet"})
+    assert sorted(ledger.llm_totals()) == [("busy", 15, 50), ("resting", 21, 70)]
+    assert ledger.look_up("resting", ledger.period) is not None

@@ -202,3 +202,14 @@ def test_what_adds_nothing_is_let_through_above_a_quota_that_was_lowered() -> No
     check_bytes("a", 100, 500, -7)
     with pytest.raises(QuotaError):
         check_vectors("a", 100, 500, 1)
+
+
+def test_an_error_says_when_another_try_is_of_use() -> None:
+    assert refuse_rate("a", RateLimit(0.5), 1.5).retry_after_s == 1.5
+    assert refuse_concurrency("a", 8).retry_after_s == 0
+    # Waiting alone does not help.
+    assert refuse_rate("a", RateLimit(0), math.inf).retry_after_s is None
+    assert refuse_concurrency("a", 0).retry_after_s is None
+    with pytest.raises(QuotaError) as refused:
+        check_vectors("a", 1, 1, 1)
+    assert refused.value.retry_after_s is None

@@ -96,8 +96,8 @@ def test_what_is_no_record_is_refused(change: object) -> None:
 
 
 def test_a_record_of_a_newer_pyrope_says_so() -> None:
-    with pytest.raises(UsageFormatError, match=r"format 2 and this Pyrope .* up to 1"):
-        Usage.decode(b"2 some other form")
+    with pytest.raises(UsageFormatError, match=r"format 3 and this Pyrope .* up to 2"):
+        Usage.decode(b"3 some other form")
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50))

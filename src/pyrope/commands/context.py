@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pyrope.clock import Clock
+from pyrope.commands.answering import Answering, Record
 from pyrope.commands.latency import LatencyMonitor
 from pyrope.commands.ranks import ADMINISTRATOR, OPERATOR, READER
 from pyrope.commands.slowlog import SlowLog
@@ -62,23 +63,11 @@ class Link(Protocol):
         ...
 
 
-class Answered(Protocol):
-    """How a query was answered.
+class SentSpans(Protocol):
+    """How many spans of traces were sent, and could not be, since the start."""
 
-    Attributes:
-        args: of the command; None where it is no command's.
-        request_id: as its reply told it; empty where it has not.
-    """
-
-    @property
-    def args(self) -> list[bytes] | None: ...
-
-    @property
-    def request_id(self) -> str: ...
-
-    def parts(self) -> Mapping[str, str | int]:
-        """Where it came from, and the microseconds that each part took."""
-        ...
+    exported_total: int
+    dropped_total: int
 
 
 class RequestShutdown(Protocol):
@@ -159,7 +148,10 @@ class Server:
         run_id: 40 hexadecimal digits that name this run of the server.
         request_shutdown: begins a clean stop.
         loop_lag: by how much the event loop was late.
+        tracing: of traces; None: there are none.
         answered: how the query was answered that was answered last.
+        told_id: the id that was told last in a reply, and the arguments of its command.
+        watched: of tenants that somebody looks at right now, how long their queries take.
     """
 
     settings: Settings
@@ -176,17 +168,23 @@ class Server:
     clients: dict[int, Client] = field(default_factory=dict)
     listening: tuple[str, ...] = ()
     loop_lag: Durations = field(default_factory=Durations)
-    answered: Answered | None = None
+    tracing: SentSpans | None = None
+    answered: Record | None = None
+    told_id: tuple[list[bytes] | None, str] = (None, "")
+    watched: dict[str, Durations] = field(default_factory=dict)
     _request_numbers: Iterator[int] = field(default_factory=partial(itertools.count, 1))
 
     def request_id(self, client: Client) -> str:
         """Names a request in replies and in logs: another one each time, but for one of HTTP's."""
         return client.request_id or f"{self.run_id[:8]}-{next(self._request_numbers):x}"
 
-    def answered_by(self, args: list[bytes]) -> Answered | None:
-        """How these very arguments were answered, if that was the latest that was."""
-        answered = self.answered
-        return answered if answered is not None and answered.args is args else None
+    def answered_by(self, args: list[bytes]) -> Answering | None:
+        """How these very arguments were answered, if nothing else has been answered since."""
+        record = self.answered
+        if record is None or record[0] is not args:
+            return None
+        told, request_id = self.told_id
+        return Answering(*record, request_id if told is args else "")
 
     def note_slow(
         self, client: Client, args: list[bytes], seconds: float, *, keeps_secret: bool
@@ -223,7 +221,7 @@ class Context:
     Attributes:
         account: that pays for the command at hand, if it is one that is paid for.
         strain: on what it may take; see `pyrope.tenants.pressure`.
-        args: of the command at hand, if it is one whose answers are told apart; see `Answered`.
+        args: of the command at hand, if `Server.answered` is to tell of it.
         repeatable: what may be told about the reply, if a command has been given one that is kept
             for its very words; whoever runs it takes it away.
         precondition: asked with what is about to be changed, before it is: an index's `IndexSpec`,

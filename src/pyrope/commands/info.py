@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pyrope import __version__
+from pyrope.cache.stored import Gone
 from pyrope.commands import llm
 from pyrope.commands.context import Server
 from pyrope.commands.spec import Command
 from pyrope.service.index import OpenIndex
+from pyrope.tenants.usage import HIT_LEVELS, MICRO
 
 Section = Mapping[str, Any]
 
@@ -101,6 +103,7 @@ def _persistence(server: Server) -> Section:
     service = server.service
     saver = service.saver
     commits = service.commit_statistics()
+    backups = service.backups.status()
     return {
         "loading": int(service.loading),
         "loading_loaded_vectors": service.progress.loaded_vectors,
@@ -117,6 +120,9 @@ def _persistence(server: Server) -> Section:
         "graph_last_save_status": "err" if saver.error else "ok",
         "graph_last_save_error": saver.error or "",
         "graph_changes_since_last_save": sum(i.unsaved_changes for i in service.indexes()),
+        "backup_in_progress": int(backups.running),
+        "backup_last_time": int(backups.last_at),
+        "backup_last_status": "err" if backups.last_error else "ok",
     }
 
 
@@ -133,11 +139,44 @@ def _stats(server: Server) -> Section:
         "client_idle_disconnections": counters.idle_disconnections_total,
         "protocol_errors": counters.protocol_errors_total,
         "searches": counters.searches_total,
-        "search_batches": counters.search_batches_total,
+        "search_batches": counters.batch_sizes.count,
         "search_shortcuts": counters.shortcuts_total,
         "vectors_written": counters.vectors_written_total,
         "vectors_deleted": counters.vectors_deleted_total,
         "vectors_expired": counters.vectors_expired_total,
+        "event_loop_lag_p99_usec": f"{server.loop_lag.histogram.percentile(0.99) / 1000:.3f}",
+    }
+
+
+def _cache(server: Server) -> Section:
+    service = server.service
+    totals, held = service.totals(), service.cache.statistics
+    remembered = [one.remembered for one in service.indexes() if one.remembered is not None]
+    return {
+        "cache_entries": held.entries,
+        "cache_bytes": held.nbytes,
+        "cache_max_bytes": held.max_bytes,
+        "cache_hits": totals.hits_total,
+        "cache_misses": totals.misses,
+        "cache_hit_ratio": totals.hit_ratio,
+        **{f"cache_hits_{level}": totals.hits.get(level, 0) for level in HIT_LEVELS},
+        "cache_uncached": totals.uncached,
+        "cache_repairs": totals.repairs,
+        "cache_stale": totals.stale,
+        "cache_shared": totals.shared,
+        "cache_cost_saved": totals.saved,
+        "cache_near_refused": totals.near_refused,
+        "cache_audits": totals.audits,
+        "cache_audits_skipped": totals.audits_skipped,
+        "cache_audits_alias": totals.alias_audits,
+        **{f"cache_prefetch_{fate}": count for fate, count in totals.prefetches.items()},
+        **{f"cache_evicted_{reason}": totals.evicted.get(reason, 0) for reason in Gone},
+        "remembered_entries": sum(map(len, remembered)),
+        "remembered_bytes": sum(memory.nbytes for memory in remembered),
+        "remembered_recalls": totals.remembered.recalls,
+        "remembered_hits": totals.remembered.hits_total,
+        "remembered_tokens_saved": totals.remembered.tokens_saved,
+        "remembered_cost_saved": totals.remembered.cost_saved,
     }
 
 
@@ -173,12 +212,18 @@ def _tenants(server: Server, tenant: str | None) -> Section:
         counts[index.spec.tenant] = counts.get(index.spec.tenant, 0) + 1
     shown: dict[str, Any] = {f"tenant_{name}": f"indexes={n}" for name, n in sorted(counts.items())}
     if tenant is None:
-        statistics = server.service.tenancy.registry.statistics()
+        tenancy = server.service.tenancy
+        statistics, charged = tenancy.registry.statistics(), tenancy.charged
         shown = {
             "configured": statistics.tenants_current,
             "logins": statistics.logins_total,
             "login_failures": statistics.failures_total,
             "logins_locked_out": statistics.locked_out_total,
+            "compute_units": charged.compute_micro / MICRO,
+            "llm_units": charged.llm_micro / MICRO,
+            "refused_quota": charged.refused_quota,
+            "refused_budget": charged.refused_budget,
+            "adjusted": sum(server.counters.adjustments.values()),
             **shown,
         }
     return shown
@@ -186,6 +231,27 @@ def _tenants(server: Server, tenant: str | None) -> Section:
 
 def _llm(server: Server) -> Section:
     return llm.describe(server)
+
+
+def _embedders(server: Server) -> Section:
+    embedders = server.service.embedders
+    cache = embedders.cache_statistics()
+    shown: dict[str, Any] = {
+        "text_cache_entries": cache.entries_current,
+        "text_cache_bytes": cache.bytes_current,
+        "text_cache_hits": cache.hits_total,
+        "text_cache_misses": cache.misses_total,
+    }
+    for number, (identity, found) in enumerate(embedders.statistics().items()):
+        shown[f"embedder{number}"] = (
+            f"embedder={identity},queued={found.queued_current},"
+            f"calls_running={found.calls_running_current},texts={found.texts_total},"
+            f"tokens={found.tokens_total},tokens_estimated={found.tokens_estimated_total},"
+            f"shared={found.shared_total},calls={found.calls_total},retries={found.retries_total},"
+            f"failed={found.failed_total},shed={found.shed_total}"
+        )
+        shown[f"embedder{number}_last_error"] = found.last_error
+    return shown
 
 
 def _all_commands(server: Server) -> Iterator[Command]:
@@ -237,8 +303,10 @@ _SECTIONS: Mapping[str, Callable[[Server], Section] | None] = {
     "memory": _memory,
     "persistence": _persistence,
     "stats": _stats,
+    "cache": _cache,
     **dict.fromkeys(_OWN),
     "llm": _llm,
+    "embedders": _embedders,
     "errorstats": _errorstats,
     "commandstats": _commandstats,
     "latencystats": _latencystats,
@@ -249,7 +317,9 @@ _OF_EVERYBODY = frozenset(
         "memory",
         "persistence",
         "stats",
+        "cache",
         "llm",
+        "embedders",
         "errorstats",
         "commandstats",
         "latencystats",

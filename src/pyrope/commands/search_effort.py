@@ -107,6 +107,7 @@ def in_force(
         decision = guard.decide(account.limits.priority)
         if decision.cache_only:
             if wish.mode in _NEVER_READ:
+                guard.refused_total += 1
                 raise BusyError(
                     "the server misses its latency target, and only its caches answer searches of "
                     "this priority; retry with backoff"
@@ -117,4 +118,7 @@ def in_force(
     # A full scan that was asked for (TRUTH) stays one: less would not be what it says.
     if "exact" in options or not (strain or account.has_ceilings):
         return effort, wish, None
-    return _adjusted(account, strain, index, effort, wish, reason=reason)
+    adjusted = _adjusted(account, strain, index, effort, wish, reason=reason)
+    if adjusted[2] is not None:
+        context.server.counters.count_adjustment(adjusted[2].reason)
+    return adjusted

@@ -21,7 +21,21 @@ from pyrope.tenants.pressure import Adjustment
 _SEARCHED = frozenset({MISS.level, OFF.level})
 _NULL = {2: b"$-1\r\n", 3: b"_\r\n"}
 
-_request_numbers = itertools.count(1)
+PLAIN = 0
+"""In place of a version of RESP: the reply is `Found`. For who speaks another protocol, and asks
+WITHINFO."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer that is not encoded.
+
+    Attributes:
+        info: what WITHINFO tells.
+    """
+
+    hits: Hits
+    info: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,7 @@ class Renderer:
         words: of the command, if they are all that its reply depends on.
         adjustment: what was changed of the effort that was asked for; None: nothing.
         account: that pays; None: nobody's.
+        args: of the command.
     """
 
     context: Context
@@ -45,12 +60,15 @@ class Renderer:
     words: tuple[Hashable, ...] | None = None
     adjustment: Adjustment | None = None
     account: Account | None = None
+    args: list[bytes] | None = None
 
-    def one(self, answers: list[Answer], protocol: int) -> Raw:
+    def one(self, answers: list[Answer], protocol: int) -> Raw | Found:
+        if protocol == PLAIN:
+            return self._plain(answers[0])
         return Raw(self._encode(answers[0], protocol))
 
-    def one_found(self, found: list[Hits], protocol: int) -> Raw:
-        return Raw(self._encode(Answer(found[0], OFF), protocol))
+    def one_found(self, found: list[Hits], protocol: int) -> Raw | Found:
+        return self.one([Answer(found[0], OFF)], protocol)
 
     def many_found(self, found: list[Hits], protocol: int) -> Raw:
         return self.many([Answer(hits, OFF) for hits in found], protocol)
@@ -68,7 +86,10 @@ class Renderer:
         return protocol, "with_scores" in options, get("count", COUNT), get("epsilon")
 
     def _charge(self, answer: Answer, queries: int) -> tuple[float, float]:
-        """Units that an answer costs, and those that the caches have saved; they are charged."""
+        """Units that an answer costs, and those that the caches have saved; they are charged.
+
+        The latency is noted, and how it was answered.
+        """
         costs, options, effort = self.index.costs, self.options, self.search_options
         level = answer.source.level
         count, exact = options.get("count", COUNT), "exact" in options
@@ -83,14 +104,34 @@ class Renderer:
                 saved = max(0.0, costs.saved(count, effort, exact=exact))
         if self.account is not None:
             self.account.charge(cost, level)
+        server = self.context.server
+        now = server.clock.monotonic()
+        server.counters.answered[level].record(now - self.received_at)
+        if server.watched and (watched := server.watched.get(self.index.spec.tenant)) is not None:
+            watched.record(now - self.received_at)
+        hits = answer.hits
+        server.answered = (
+            self.args,
+            self.index.spec.name,
+            level,
+            hits.queue_seconds,
+            hits.search_seconds,
+            self.received_at,
+            now,
+        )
+        guard = server.service.guard
+        if guard.is_on:
+            guard.answered(self.received_at)
         return cost, saved
+
+    def _plain(self, answer: Answer) -> Found:
+        charged = self._charge(answer, 1)
+        now = self.context.server.clock.monotonic()
+        return Found(answer.hits, self._info(answer, now, now, *charged))
 
     def _encode(self, answer: Answer, protocol: int, queries: int = 1) -> bytes:
         options = self.options
         cost, saved = self._charge(answer, queries)
-        guard = self.context.server.service.guard
-        if guard.is_on:
-            guard.answered(self.received_at)
         if answer.reply is not None:
             return answer.reply
         if not options.get("with_info"):
@@ -122,7 +163,7 @@ class Renderer:
             "ef": self.search_options.ef,
             "nprobe": self._nprobe(),
             "max_scans": self.search_options.max_scans,
-            "request_id": f"{self.context.server.run_id[:8]}-{next(_request_numbers):x}",
+            "request_id": self._request_id(),
             "latency_us": {
                 "total": _microseconds(ended - self.received_at),
                 "cache": _microseconds(self.looked_up_at - self.received_at),
@@ -139,6 +180,12 @@ class Renderer:
                 "to": adjustment.to,
             }
         return told
+
+    def _request_id(self) -> str:
+        server = self.context.server
+        request_id = server.request_id(self.context.client)
+        server.told_id = self.args, request_id
+        return request_id
 
     def _nprobe(self) -> int | None:
         """Lists visited; None where there are none, or none yet."""

@@ -159,6 +159,7 @@ def slowlog_get(context: Context, args: list[bytes]) -> list[list[Any]]:
             list(entry.arguments),
             entry.address,
             entry.client_name,
+            entry.details(),
         ]
         for entry in context.server.slow_log.latest(count)
     ]
@@ -431,7 +432,9 @@ COMMANDS = (
                 flags=_ADMIN_FLAGS,
                 categories=_ADMIN,
                 arguments=(Argument("count", "integer", optional=True),),
-                returns="array of [id, time, microseconds, arguments, address, client name]",
+                returns="array of [id, time, microseconds, arguments, address, client name, map], "
+                "the latest first; the map has request_id, user and tenant, and of a search index, "
+                "cache (where the answer came from), cache_us, queue_us and search_us",
             ),
             Command(
                 "SLOWLOG|LEN",

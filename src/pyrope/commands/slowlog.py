@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 # Redis' own bounds: an entry shows so many arguments, and so much of each.
 _ARGUMENTS_MAX = 32
@@ -18,6 +19,9 @@ class SlowCommand:
         at: Unix time in seconds.
         microseconds: how long the command took.
         arguments: shortened.
+        user, tenant: who has sent it, and whose indexes it meant.
+        request_id: as its reply tells it, if it does, and as a log names it.
+        parts: of a search, what took how long; see `Answering.parts`.
     """
 
     id: int
@@ -26,6 +30,19 @@ class SlowCommand:
     arguments: tuple[bytes, ...]
     address: str
     client_name: bytes
+    user: str
+    tenant: str
+    request_id: str
+    parts: Mapping[str, str | int] = field(default_factory=dict)
+
+    def details(self) -> dict[str, str | int]:
+        """What Redis does not tell."""
+        return {
+            "request_id": self.request_id,
+            "user": self.user,
+            "tenant": self.tenant,
+            **self.parts,
+        }
 
 
 class SlowLog:
@@ -38,7 +55,7 @@ class SlowLog:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(
+    def add(  # noqa: PLR0913 - what is told of it
         self,
         args: list[bytes],
         *,
@@ -46,10 +63,24 @@ class SlowLog:
         microseconds: float,
         address: str,
         client_name: bytes,
+        user: str,
+        tenant: str,
+        request_id: str,
+        parts: Mapping[str, str | int],
         max_len: int,
     ) -> None:
+        """Keep one more; the oldest go, so that there are `max_len` at the most."""
         entry = SlowCommand(
-            self._next_id, int(at), int(microseconds), _shorten(args), address, client_name
+            self._next_id,
+            int(at),
+            int(microseconds),
+            _shorten(args),
+            address,
+            client_name,
+            user,
+            tenant,
+            request_id,
+            parts,
         )
         self._next_id += 1
         self._entries.appendleft(entry)

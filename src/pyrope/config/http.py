@@ -38,6 +38,13 @@ class HttpSettings(Group):
         ge=0,
         le=1_000_000,
     )
+    max_viewers: int = setting(
+        50,
+        "Dashboards of administrators that are open at a time, and as many of tenants; of one "
+        "tenant, a fifth of them.",
+        ge=1,
+        le=10_000,
+    )
     page_size: int = setting(
         100, "Items of a list that one answer holds, where the request does not say.", ge=1, le=1000
     )

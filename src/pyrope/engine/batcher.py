@@ -82,6 +82,7 @@ class Batcher(Generic[R, A]):
         threads: batches that run at the same time, at least 1.
         parallel: batches that may be handed out at the same time, at least `threads`.
         room: how many queries a batch may hold now, at least 1; asked whenever some are to go out.
+        observe: told of each batch that has come back, on the loop, with its answers.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Batcher(Generic[R, A]):
         threads: int,
         parallel: int,
         room: Callable[[], int],
+        observe: Callable[[Sequence[Piece[R]], Sequence[A | BaseException]], None] | None = None,
     ) -> None:
         self.gate = Gate(self._dispatch)
         self._run = run
@@ -101,6 +103,7 @@ class Batcher(Generic[R, A]):
         self._threads = threads
         self._parallel = parallel
         self._room = room
+        self._observe = observe
         self._queues: OrderedDict[Hashable, deque[R]] = OrderedDict()
         # Queries of the first request of a queue that are on their way; others are not there.
         self._begun: dict[R, int] = {}
@@ -205,6 +208,8 @@ class Batcher(Generic[R, A]):
     def _completed(self, batch: list[Piece[R]], answers: Any, error: BaseException | None) -> None:
         self._running -= 1
         try:
+            if error is None and self._observe is not None:
+                self._observe(batch, answers)
             self._hand_out(batch, [error] * len(batch) if error is not None else answers)
         finally:
             self.gate.leave_shared()

@@ -190,6 +190,7 @@ class Listener:
         self.closed_total += 1
         if connection.admitted:
             self._server.clients.pop(connection.client.id, None)
+            self._server.service.client_gone(connection.client.id)
         if not self._connections:
             self._all_gone.set()
 

@@ -14,8 +14,8 @@ from functools import partial
 from types import CoroutineType
 from typing import Any
 
+from pyrope.commands.answering import Answering
 from pyrope.commands.context import Context, Pending
-from pyrope.commands.search_reply import Answering
 from pyrope.commands.spec import Command, Handler
 from pyrope.errors import PyropeError
 from pyrope.service.promise import Promise
@@ -76,7 +76,7 @@ class _Traced:
         ended_at = monotonic()
         if self._searches:
             answered = context.server.answered_by(args)
-            level = answered.level if isinstance(answered, Answering) else "exact"
+            level = "exact" if answered is None else answered.level
             span.child("cache", began_at, ended_at, {"pyrope.cache": level})
         span.end(ended_at, _names(context, args))
         return result
@@ -99,7 +99,7 @@ class _Traced:
             span.end(server.clock.monotonic(), error=_prefix(error))
             raise
         answered = server.answered_by(args)
-        if self._searches and isinstance(answered, Answering):
+        if self._searches and answered is not None:
             _tell_parts(span, answered, began_at, queued_at)
         span.end(server.clock.monotonic(), _names(context, args))
         return reply

@@ -12,7 +12,7 @@ from pyrope.errors import PyropeError
 from pyrope.tracing.tracer import Exporter
 
 # For one message to the collector, with all attempts.
-_EXPORT_TIMEOUT_S = 3.0
+_EXPORT_TIMEOUT_S = 2.0
 
 
 class Tracing:

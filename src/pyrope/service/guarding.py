@@ -21,6 +21,8 @@ class LatencyGuard:
 
     Attributes:
         is_on: whether there is a target.
+        refused_total: searches that were refused; not those that the caches were to answer and
+            could not.
     """
 
     def __init__(self, settings: GuardrailSettings, clock: Clock) -> None:
@@ -36,6 +38,7 @@ class LatencyGuard:
             )
         )
         self.is_on = settings.target_p99_ms > 0
+        self.refused_total = 0
 
     def decide(self, priority: Priority) -> Decision:
         """What becomes of a search. Raises BusyError where it is refused."""
@@ -43,6 +46,7 @@ class LatencyGuard:
             return _FREE
         decision = self._guardrail.decision(priority)
         if decision.shed:
+            self.refused_total += 1
             raise BusyError(
                 "the server misses its latency target, and searches of this priority are refused; "
                 "retry with backoff"

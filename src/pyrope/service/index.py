@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Hashable, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ from pyrope.service.caching import CacheServices, IndexCache
 from pyrope.service.clusters import ClusterServices, IndexClusters
 from pyrope.service.costs import IndexCosts
 from pyrope.service.merging import Merger, MergeServices
+from pyrope.service.remembered.dependencies import Consequences
+from pyrope.service.remembered.memory import IndexMemory
+from pyrope.service.remembered.services import RememberServices
 from pyrope.service.search import (
     Found,
     Hits,
@@ -38,11 +41,13 @@ from pyrope.service.search import (
     run_batch,
 )
 from pyrope.service.state import IndexState
+from pyrope.service.totals import IndexTotals
 from pyrope.service.writer import IndexWriter
 from pyrope.service.writes import Write
 from pyrope.storage.group_commit import GroupCommitter
 from pyrope.storage.store import RecordColumns
 from pyrope.storage.vector_file import VectorFile
+from pyrope.tracing.tracer import WriteTracer
 from pyrope.types import CachePolicy, IndexSpec, IndexType, Mask, Metric, Slots
 
 # Taking a deleted vector's place in a graph costs about six times what a new place costs (2.4
@@ -83,6 +88,8 @@ class IndexServices:
     caching: CacheServices
     aliases: AliasSettings
     clusters: ClusterServices
+    remember: RememberServices
+    tracer: WriteTracer | None = None
 
 
 class OpenIndex:
@@ -96,6 +103,7 @@ class OpenIndex:
         cache: of its answers.
         aliases: of its queries.
         clusters: of its vectors.
+        remembered: what a language model has answered; None: nothing ever was.
         closed: it has been dropped, or the server is stopping: what takes long gives up.
 
     Args:
@@ -132,6 +140,8 @@ class OpenIndex:
             committer=services.committer,
             spawn=services.spawn,
             counters=services.counters,
+            clock=services.clock,
+            tracer=services.tracer,
         )
         self.batcher: Batcher[SearchRequest, Found] = Batcher(
             run=self._lane.submit,
@@ -142,6 +152,7 @@ class OpenIndex:
             # waits for the loop. A scan gains more from larger batches.
             parallel=self._lane.threads * (1 if spec.type is IndexType.FLAT else 2),
             room=self._room,
+            observe=self._count_batch,
         )
         self.merger = Merger(self, self._lane, services.merging)
         self.cache = IndexCache(self, services.caching, spec.tenant, spec.uid)
@@ -154,8 +165,10 @@ class OpenIndex:
             spawn=services.spawn,
         )
         self.clusters = IndexClusters(self, services.clusters)
+        self.remembered: IndexMemory | None = None
         self.costs = IndexCosts(self, services.tail_options)
         self._removed: set[int] | None = None
+        self._final: IndexTotals | None = None
         self._written_at = float("-inf")
 
     # -- what it holds ----------------------------------------------------------------------------
@@ -171,8 +184,17 @@ class OpenIndex:
         of an index in memory are.
         """
         parts = (self.engine, self.state, self.vectors, self.aliases)
+        remembered = 0 if self.remembered is None else self.remembered.nbytes
         caches = self.clusters.nbytes + self.log.nbytes + self.cache.near.shared_bytes
-        return sum(part.memory_bytes for part in parts) + caches
+        return sum(part.memory_bytes for part in parts) + caches + remembered
+
+    @property
+    def memory(self) -> IndexMemory:
+        """What a language model has answered, and what is known of its errors."""
+        if self.remembered is None:
+            # Most indexes never have any, and there may be very many.
+            self.remembered = IndexMemory(self, self._services.remember)
+        return self.remembered
 
     @property
     def log(self) -> WriteLog:
@@ -196,7 +218,8 @@ class OpenIndex:
 
     @property
     def queued_requests(self) -> int:
-        return self.batcher.queued + len(self._writer) + self.aliases.queued
+        waiting = self.batcher.queued + len(self._writer) + self.aliases.queued
+        return waiting if self.remembered is None else waiting + self.remembered.queued
 
     def vector(self, id_: bytes) -> bytes | None:
         """The vector of an id as it was sent, little-endian float32; None without one."""
@@ -206,6 +229,20 @@ class OpenIndex:
     def attributes_of(self, id_: bytes) -> bytes | None:
         slot = self.state.ids.slot(id_)
         return None if slot is None else self.state.attributes.get(slot)
+
+    def count_into(self, totals: IndexTotals) -> None:
+        """Add what it has done."""
+        if self._final is None:
+            totals.count(self)
+        else:
+            totals.add(self._final)
+
+    def settle(self) -> IndexTotals:
+        """It is dropped: what it has done until now is what it has done."""
+        if self._final is None:
+            self._final = IndexTotals()
+            self._final.count(self)
+        return self._final
 
     # -- searching --------------------------------------------------------------------------------
 
@@ -260,6 +297,33 @@ class OpenIndex:
         self._scanned = self.active_type is IndexType.FLAT or pieces[0].request.asked.exact
         return found
 
+    def _count_batch(
+        self, pieces: Sequence[Piece[SearchRequest]], answers: Sequence[Found | BaseException]
+    ) -> None:
+        """On the loop, once a batch."""
+        counters = self._services.counters()
+        if len(pieces) == 1:
+            # A client alone, which is to notice nothing.
+            (_, start, stop), found = pieces[0], answers[0]
+            counters.batch_sizes.record(stop - start)
+            if type(found) is Found:
+                counters.queued.record(found.began_at - pieces[0].request.queued_at)
+                counters.searched.record(found.ended_at - found.began_at)
+            return
+        waited = counters.queued.record
+        queries = 0
+        calls: list[float] = []
+        for (request, start, stop), found in zip(pieces, answers, strict=True):
+            queries += stop - start
+            if type(found) is Found:
+                began_at = found.began_at
+                waited(began_at - request.queued_at)
+                # Those that share a native call have its times.
+                if began_at not in calls:
+                    calls.append(began_at)
+                    counters.searched.record(found.ended_at - began_at)
+        counters.batch_sizes.record(queries)
+
     def _room(self) -> int:
         """How many queries a batch may hold now."""
         most = self._services.batch_max
@@ -303,6 +367,8 @@ class OpenIndex:
         """Go by another definition, which differs in what may be altered."""
         self.spec = spec
         self.cache.follow_policy()
+        if self.remembered is not None:
+            self.remembered.follow_policy()
 
     # -- what its caches need ---------------------------------------------------------------------
 
@@ -391,6 +457,9 @@ class OpenIndex:
         self.check_queue()
         self.remove_expired()
         self._writer.submit(write)
+        tracer = self._services.tracer
+        if tracer is not None:
+            tracer.follow(write.future)
 
     @property
     def gate(self) -> Gate:
@@ -428,12 +497,16 @@ class OpenIndex:
             return
         now_ms = int(self._services.clock.wall() * 1000)
         if due <= now_ms:
-            slots = self.state.take_expired(now_ms, self._writer.touched)
+            ids, slots = self.state.take_expired(now_ms, self._writer.touched)
             if slots:
                 self.log.gone(slots)
                 self.clusters.removed(np.array(slots, np.int64))
                 self._services.counters().vectors_expired_total += len(slots)
-                self._writer.delete_expired(slots)
+                self._writer.delete_expired(slots, self.consequences(ids))
+
+    def consequences(self, ids: Iterable[bytes]) -> Consequences | None:
+        """What else ends with a change of these vectors; see `Dependencies.consequences`."""
+        return self._services.remember.dependencies.consequences(self.spec.uid, ids)
 
     # -- merging ----------------------------------------------------------------------------------
 
@@ -479,6 +552,8 @@ class OpenIndex:
         await self._writer.drain()
         await self.aliases.drain()
         await self.clusters.drain()
+        if self.remembered is not None:
+            await self.remembered.drain()
 
     async def close(self) -> None:
         """Refuse what waits, wait for what runs, and give the memory back.
@@ -492,6 +567,8 @@ class OpenIndex:
         await self.clusters.stop()
         self.cache.close()
         self.aliases.close()
+        if self.remembered is not None:
+            await self.remembered.close()
         await self.gate.enter_exclusive()
         # Not left to the garbage collector, which may take its time: a graph is large, and a mapped
         # file holds a descriptor.

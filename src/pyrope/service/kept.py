@@ -20,6 +20,7 @@ class Kept:
         forget_repeated: called when its replies may not be sent again; see
             `pyrope.service.repeated`.
         names: texts that it answers.
+        saved: cost units that the search would have taken.
         undecided_since: when it was kept, on the monotonic clock in seconds, if its time to live is
             the longest there may be until somebody asks; None: it is what it is to be.
     """
@@ -32,6 +33,7 @@ class Kept:
         "neighbourhood",
         "number",
         "replies",
+        "saved",
         "undecided_since",
         "words",
     )
@@ -42,6 +44,7 @@ class Kept:
         self.replies: dict[Any, bytes] = {}
         self.group: Key = key[1:]
         self.number = -1
+        self.saved = 0.0
         self.undecided_since: float | None = None
         self.words: list[tuple[Hashable, ...]] = []
         self.forget_repeated: list[Callable[[], None]] = []

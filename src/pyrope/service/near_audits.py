@@ -7,8 +7,9 @@ follows anyway, at no cost.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from random import Random
 from typing import NamedTuple, Protocol
@@ -56,12 +57,25 @@ class NearStatistics:
         audits, audits_skipped: searches made to check hits, and those not made for want of time.
         alias_audits: those made to check hits by aliases.
         refused: queries with something near that was not good enough.
+        judged: audits, by level, of what was served on the strength of its bound, or would have
+            been if the level were trusted; and of hits by aliases.
+        recall, promised: of those, what they had of the true results, and what was asked for,
+            added up.
     """
 
     audits: int = 0
     audits_skipped: int = 0
     alias_audits: int = 0
     refused: int = 0
+    judged: Counter[str] = field(default_factory=Counter)
+    recall: dict[str, float] = field(default_factory=dict)
+    promised: dict[str, float] = field(default_factory=dict)
+
+    def judge(self, level: str, recall: float, promised: float) -> None:
+        """Count an audit. Args: promised: 0 where nothing was."""
+        self.judged[level] += 1
+        self.recall[level] = self.recall.get(level, 0.0) + recall
+        self.promised[level] = self.promised.get(level, 0.0) + promised
 
 
 class _ByAlias(NamedTuple):
@@ -139,6 +153,8 @@ class NearAudits:
         if not count:
             return
         level, promised = shadow.level, shadow.promised
+        if promised is not None:
+            self.statistics.judge(level, found / count, promised)
         changed = self.recall.record(level, shadow.strain, found, count, promised=promised)
         if changed and promised is not None:
             on = self.recall.level_is_trusted(level, promised)
@@ -175,6 +191,7 @@ class NearAudits:
             return
         if by_alias.drawn:
             self.aliases.record(found / count)
+            self.statistics.judge(shadow.level, found / count, 0.0)
         alike = bool(self._are_among(shadow.scores, hits.scores[-1]).any())
         self._index.aliases.audited(by_alias.key, by_alias.canonical, alike=alike)
 

@@ -13,6 +13,8 @@ from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.service.aliases import Aliases
 from pyrope.service.caching import IndexCache
 from pyrope.service.prefetching import Prefetcher
+from pyrope.service.remembered.memory import IndexMemory
+from pyrope.service.remembered.statistics import RememberStatistics
 
 N = TypeVar("N", int, float)
 
@@ -27,6 +29,7 @@ class Counted(Protocol):
     cache: IndexCache
     aliases: Aliases
     engine: HeadTailIndex
+    remembered: IndexMemory | None
 
 
 @dataclass(slots=True)
@@ -44,6 +47,7 @@ class IndexTotals:
         prefetches: by what became of them.
         aliases_resolved, aliases_evicted, aliases_expired: as of `AliasStatistics`.
         engine: queries by how the engine has answered them.
+        remembered: responses.
     """
 
     hits: dict[str, int] = field(default_factory=dict)
@@ -70,6 +74,7 @@ class IndexTotals:
     aliases_evicted: int = 0
     aliases_expired: int = 0
     engine: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WAYS, 0))
+    remembered: RememberStatistics = field(default_factory=RememberStatistics)
 
     def count(self, index: Counted) -> None:
         """Add what an index has done until now, which has not been dropped."""
@@ -96,6 +101,8 @@ class IndexTotals:
         _add(self.recall, near.recall)
         _add(self.promised, near.promised)
         self._count_foreseen(cache.prefetcher)
+        if index.remembered is not None:
+            self.remembered.add(index.remembered.statistics)
         aliases = index.aliases.statistics()
         self.aliases_resolved += aliases.hits_total
         self.aliases_evicted += aliases.evicted_total
@@ -121,6 +128,8 @@ class IndexTotals:
             mine, theirs = getattr(self, one.name), getattr(other, one.name)
             if isinstance(mine, dict):
                 _add(mine, theirs)
+            elif isinstance(mine, RememberStatistics):
+                mine.add(theirs)
             else:
                 setattr(self, one.name, mine + theirs)
 

@@ -21,13 +21,14 @@ which the loop gets its turn.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 
 from pyrope.cache.write_log import WriteLog
+from pyrope.clock import Clock
 from pyrope.engine.gate import Gate
 from pyrope.engine.head_tail import HeadTailIndex
 from pyrope.engine.lanes import Lane
@@ -35,10 +36,12 @@ from pyrope.errors import MisconfError, PyropeError
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
 from pyrope.service.clusters import IndexClusters
+from pyrope.service.remembered.dependencies import Consequences
 from pyrope.service.state import IndexState
 from pyrope.service.writes import Plan, Stored, Write, WriteQueue, plan
 from pyrope.storage.group_commit import GroupCommitter
 from pyrope.storage.store import WriteBatch
+from pyrope.tracing.tracer import WriteTracer
 
 _log = get_logger(__name__)
 
@@ -75,6 +78,10 @@ class Target(Protocol):
         """Take out what has expired by now."""
         ...
 
+    def consequences(self, ids: Iterable[bytes]) -> Consequences | None:
+        """What else ends with a change of these vectors; None: nothing."""
+        ...
+
 
 class IndexWriter:
     """Writes to one index, in order.
@@ -87,9 +94,10 @@ class IndexWriter:
         target: the index.
         spawn: runs a coroutine as a task that the owner waits for.
         counters: asked each time, as they may be replaced.
+        tracer: told of commits; None: nobody is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is another matter
         self,
         uid: int,
         name: str,
@@ -99,6 +107,8 @@ class IndexWriter:
         committer: GroupCommitter,
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         counters: Callable[[], ServerCounters],
+        clock: Clock,
+        tracer: WriteTracer | None = None,
     ) -> None:
         self.sequence = 0
         self._planned_sequence = 0
@@ -109,6 +119,8 @@ class IndexWriter:
         self._committer = committer
         self._spawn = spawn
         self._counters = counters
+        self._clock = clock
+        self._tracer = tracer
         self._queue = WriteQueue()
         self._task: asyncio.Task[None] | None = None
         self._applying: asyncio.Task[None] | None = None
@@ -163,8 +175,14 @@ class IndexWriter:
         while under_way := self._expiring | ({self._task} if self._task is not None else set()):
             await asyncio.wait(under_way)
 
-    def delete_expired(self, slots: list[int]) -> None:
-        """Take slots that no id leads to any more out of the engine, and then off the disk."""
+    def delete_expired(self, slots: list[int], consequences: Consequences | None) -> None:
+        """Take slots that no id leads to any more out of the engine, and then off the disk.
+
+        Args:
+            consequences: of their expiry; it has taken place already.
+        """
+        if consequences is not None:
+            consequences.kept(durable=False)
         task = self._spawn(self._delete_expired(slots))
         self._expiring.add(task)
         task.add_done_callback(self._expiring.discard)
@@ -236,7 +254,11 @@ class IndexWriter:
                 writes,
                 Stored(state.ids, state.attributes, state.expires_at_ms, self._planned_sequence),
             )
+            began_at = self._clock.monotonic()
             batch = await self._commit(made) if made.changes_anything else None
+            if self._tracer is not None and batch is not None:
+                futures = [write.future for write in writes]
+                self._tracer.committed(futures, began_at, self._clock.monotonic())
             await self._applied()
         except MisconfError as error:
             _refuse(writes, partial(MisconfError, error.message))
@@ -261,12 +283,18 @@ class IndexWriter:
             deletes=made.left + reclaimed,
         )
         ids = self._target.state.ids
+        consequences = self._target.consequences(made.touched())
+        more = () if consequences is None else consequences.changes
         try:
-            await self._committer.commit(batch)
+            await self._committer.commit(batch, *more)
         except Exception:
             ids.give_back(made.allocated())
             self._unreclaimed += reclaimed
+            if consequences is not None:
+                consequences.refused()
             raise
+        if consequences is not None:
+            consequences.kept()
         ids.give_back(reclaimed)
         return batch
 

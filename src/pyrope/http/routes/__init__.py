@@ -10,6 +10,7 @@ from pyrope.http.routes import (
     billing,
     cache,
     clusters,
+    dashboard,
     docs,
     health,
     indexes,
@@ -29,5 +30,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     audit.router,
     health.router,
     metrics.router,
+    dashboard.router,
+    dashboard.pages,
     docs.router,
 )

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.resources import files
 
 from fastapi import APIRouter, Request, Response
 
 from pyrope.http.openapi import openapi_json
+from pyrope.http.static_files import static_file
 
 router = APIRouter(include_in_schema=False)
-
-_STATIC = files("pyrope.http") / "static"
-_TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
-
-
-def _static(name: str) -> Response:
-    kind = _TYPES[name.rpartition(".")[2]]
-    return Response(
-        (_STATIC / name).read_bytes(),
-        headers={"Cache-Control": "no-cache"},
-        media_type=f"{kind}; charset=utf-8",
-    )
 
 
 @router.get("/openapi.json")
@@ -36,14 +24,14 @@ async def openapi(request: Request) -> Response:
 
 @router.get("/docs")
 async def docs() -> Response:
-    return _static("docs.html")
+    return static_file("docs", "docs.html")
 
 
 @router.get("/docs.js")
 async def script() -> Response:
-    return _static("docs.js")
+    return static_file("docs", "docs.js")
 
 
 @router.get("/docs.css")
 async def style() -> Response:
-    return _static("docs.css")
+    return static_file("docs", "docs.css")

@@ -1,0 +1,1 @@
+"""Metrics for Prometheus: a module for each family, and `collector`; see docs/metrics.md."""
