@@ -10,6 +10,7 @@ from typing import Any
 from pyrope.cache.audited_recall import AuditedRecall
 from pyrope.commands import cache_policy
 from pyrope.commands.context import Context
+from pyrope.commands.remembering_reply import described
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.errors import CommandError
 from pyrope.resp.values import OK
@@ -42,6 +43,7 @@ def stats(context: Context, args: list[bytes]) -> dict[str, Any]:
         "shared": cache.shared,
         "uncached": counted.uncached,
         **{f"evicted_{reason}": count for reason, count in sorted(cache.evicted.items())},
+        "remembered": described(index.memory),
     }
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyrope.commands.options import Convert, choice, parse_float, parse_integer, quoted
 from pyrope.config import LimitSettings
 from pyrope.errors import CommandError
+from pyrope.semantic.guards import GUARDS
 from pyrope.types import CacheLevel, CachePolicy
 
 _LEVELS = {level.value.encode(): level for level in CacheLevel}
@@ -15,6 +17,8 @@ _TTL_MAX_S = 10 * 365 * 86_400
 _BYTES_MAX = 2**50
 _CANDIDATES_MAX = 10_000
 _WRITES_MAX = 1e12
+_SCOPES_MAX = 64
+_FIELD_NAME = re.compile(rb"[A-Za-z0-9_.-]{1,128}")
 
 
 def levels(raw: bytes, _limits: LimitSettings) -> frozenset[CacheLevel]:
@@ -59,9 +63,47 @@ def _real(name: str, high: float) -> Convert:
     return convert
 
 
+def _or_auto(convert: Convert) -> Convert:
+    """As `convert`, or the word AUTO: as the settings have it."""
+    return lambda raw, limits: None if raw.upper() == b"AUTO" else convert(raw, limits)
+
+
+def _guards_off(raw: bytes, _limits: LimitSettings) -> frozenset[str]:
+    """What ALL, OFF, or names of guards that are on, leave off."""
+    word = raw.upper()
+    if word in (b"ALL", b"OFF"):
+        return frozenset() if word == b"ALL" else frozenset(GUARDS)
+    names = [name.strip().decode(errors="replace").lower() for name in raw.split(b",")]
+    if len(set(names)) < len(names) or not GUARDS.keys() >= set(names):
+        raise CommandError(
+            f"invalid GUARDS '{quoted(raw)}': ALL, OFF, or some of {','.join(GUARDS)} are "
+            "expected, each once, with commas between them"
+        )
+    return frozenset(GUARDS) - frozenset(names)
+
+
+def _shown_guards(off: frozenset[str]) -> str:
+    on = [name for name in GUARDS if name not in off]
+    return ("ALL" if len(on) == len(GUARDS) else ",".join(on)) or "OFF"
+
+
+def _scopes(raw: bytes, _limits: LimitSettings) -> frozenset[str]:
+    """Names of fields with commas between them; ANY."""
+    if raw.upper() == b"ANY":
+        return frozenset()
+    names = raw.split(b",")
+    if len(names) > _SCOPES_MAX or not all(_FIELD_NAME.fullmatch(name) for name in names):
+        raise CommandError(
+            f"invalid SCOPES '{quoted(raw)}': ANY, or at most {_SCOPES_MAX} names of letters, "
+            'digits, "_", "." and "-" are expected, with commas between them'
+        )
+    return frozenset(name.decode() for name in names)
+
+
 ttl: Convert = _real("CACHETTL", _TTL_MAX_S)
 min_recall: Convert = _real("MINRECALL", 1.0)
 
+_ON_OFF = choice("value", {b"ON": "on", b"OFF": "off"})
 _BASES = choice("BASIS", {b"CERTIFIED": "certified", b"ESTIMATED": "estimated"})
 _FIELDS: Mapping[bytes, tuple[str, Convert]] = {
     b"LEVELS": ("levels", levels),
@@ -71,6 +113,13 @@ _FIELDS: Mapping[bytes, tuple[str, Convert]] = {
     b"MINRECALL": ("min_recall", min_recall),
     b"BASIS": ("certified", lambda raw, limits: _BASES(raw, limits) == "certified"),
     b"HOTWRITES": ("hot_writes", _real("HOTWRITES", _WRITES_MAX)),
+    b"MAXERROR": ("max_error", _or_auto(_real("MAXERROR", 1.0))),
+    b"GUARDS": ("guards_off", _guards_off),
+    b"SHADOW": ("shadow", lambda raw, limits: _ON_OFF(raw, limits) == "on"),
+    b"REMEMBERTTL": ("remember_ttl_s", _or_auto(_real("REMEMBERTTL", _TTL_MAX_S))),
+    b"SLIDING": ("sliding", lambda raw, limits: _ON_OFF(raw, limits) == "on"),
+    b"REMEMBERBYTES": ("remember_bytes", _whole("REMEMBERBYTES", _BYTES_MAX)),
+    b"SCOPES": ("scope_fields", _scopes),
 }
 
 
@@ -105,4 +154,11 @@ def shown(policy: CachePolicy) -> dict[str, Any]:
         "minrecall": policy.min_recall,
         "basis": "CERTIFIED" if policy.certified else "ESTIMATED",
         "hotwrites": policy.hot_writes,
+        "maxerror": "AUTO" if policy.max_error is None else policy.max_error,
+        "guards": _shown_guards(policy.guards_off),
+        "shadow": "ON" if policy.shadow else "OFF",
+        "rememberttl": "AUTO" if policy.remember_ttl_s is None else policy.remember_ttl_s,
+        "sliding": "ON" if policy.sliding else "OFF",
+        "rememberbytes": policy.remember_bytes,
+        "scopes": ",".join(sorted(policy.scope_fields)) or "ANY",
     }

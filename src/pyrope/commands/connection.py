@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyrope import __version__
+from pyrope.commands.admission import sign_in
 from pyrope.commands.context import REPLY_OFF, REPLY_SKIP_NEXT, Client, Context
 from pyrope.commands.options import parse_float, parse_integer, quoted
 from pyrope.commands.spec import Access, Argument, Command
@@ -59,27 +60,18 @@ def select(context: Context, args: list[bytes]) -> Any:
     return OK
 
 
-def _authenticate(context: Context, user: bytes, password: bytes) -> None:
+def _authenticate(context: Context, user: bytes | None, password: bytes) -> None:
     """Bind the client to a user, or raise WrongPassError and leave it as it was."""
     client = context.client
     registry = context.server.service.tenancy.registry
-    client.bind(registry.authenticate(user, password, client.address), registry)
+    client.bind(sign_in(registry, user, password, client.address), registry)
 
 
 def auth(context: Context, args: list[bytes]) -> Any:
     if len(args) > 3:
         raise CommandError("syntax error")
-    if len(args) == 2:
-        if context.server.service.tenancy.registry.is_open:
-            raise CommandError(
-                "AUTH <password> called without any password configured for the default user. "
-                "Are you sure your configuration is correct?"
-            )
-        # The administrator, whatever the tenant called default has for a key.
-        has_default = context.server.service.tenancy.registry.get("default") is not None
-        _authenticate(context, b"admin" if has_default else b"default", args[1])
-    else:
-        _authenticate(context, args[1], args[2])
+    user = args[1] if len(args) == 3 else None
+    _authenticate(context, user, args[-1])
     return OK
 
 

@@ -221,7 +221,6 @@ class Context:
     Attributes:
         account: that pays for the command at hand, if it is one that is paid for.
         strain: on what it may take; see `pyrope.tenants.pressure`.
-        args: of the command at hand, if `Server.answered` is to tell of it.
         repeatable: what may be told about the reply, if a command has been given one that is kept
             for its very words; whoever runs it takes it away.
         precondition: asked with what is about to be changed, before it is: an index's `IndexSpec`,
@@ -233,7 +232,6 @@ class Context:
     server: Server
     account: Account | None = None
     strain: float = 0.0
-    args: list[bytes] | None = None
     repeatable: tuple[IndexCache, tuple[Hashable, ...]] | None = None
     precondition: Callable[[Any], None] | None = None
 

@@ -168,6 +168,8 @@ def info(context: Context, args: list[bytes]) -> dict[str, Any]:
         "cache_levels": cache_policy.shown_levels(spec.cache.levels),
         "cache_entries": len(index.cache),
         "cache_bytes": index.cache.nbytes,
+        "remembered": 0 if index.remembered is None else len(index.remembered),
+        "remembered_bytes": 0 if index.remembered is None else index.remembered.nbytes,
         "embedder": spec.embedder or None,
         "created_at": int(spec.created_at),
     }

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pyrope.commands.indexes import CREATE_OPTIONS
-from pyrope.commands.search import SEARCH_TABLE
 from pyrope.commands.spec import Argument, Command
 from pyrope.commands.table import build_table
 
 _GROUPS = {
     "tenant": "Tenants",
     "vector": "Indexes, vectors and search",
+    "llm": "The language model",
     "connection": "Connection",
     "server": "Server",
 }
@@ -81,15 +80,7 @@ def render(table: Mapping[bytes, Command]) -> str:
             for each in command.subcommands.values():
                 if not each.name.endswith("|HELP"):
                     parts.extend(_lines(each))
-    later = ", ".join(
-        f"`{word}`"
-        for word in dict.fromkeys((*SEARCH_TABLE.unavailable, *CREATE_OPTIONS.unavailable))
-    )
-    parts.append(
-        "\n## Not available yet\n\nThese words of the contract are refused with "
-        f"`ERR ... not available yet`: {later} and `TEXT`."
-    )
-    return "\n".join(parts) + "\n"
+    return "\n".join(parts)
 
 
 def main() -> None:

@@ -125,6 +125,7 @@ def _search_uncached(
 
 def _kept_before(
     context: Context,
+    args: list[bytes],
     index: OpenIndex,
     query: bytes,
     options: Mapping[str, Any],
@@ -152,7 +153,7 @@ def _kept_before(
         received_at,
         adjustment=loosened,
         account=context.account,
-        args=context.args,
+        args=args,
     )
     only = wish._replace(mode=CacheMode.ONLY)
     try:
@@ -183,21 +184,21 @@ def search(context: Context, args: list[bytes]) -> Any:
             took = server.clock.monotonic() - received_at
             server.counters.answered[source.level].record(took)
             return Raw(reply)
-    context.args = args
     limits = server.settings.limits
     vector, position = parse_vector(args, 2, limits, element=True)
     options = _parse(SEARCH_TABLE, args, limits, position)
     index = server.service.index(client.tenant, args[1]) if known is None else known
     if vector.text is not None:
-        return _search_by_text(context, index, vector.text, options, received_at)
+        return _search_by_text(context, args, index, vector.text, options, received_at)
     query = vector.resolve(index)
     # What an id stands for may change.
     fixed = words if args[2].upper() == b"FP32" else None
-    return _answer(context, index, query, options, fixed, received_at)
+    return _answer(context, args, index, query, options, fixed, received_at)
 
 
 def _search_by_text(
     context: Context,
+    args: list[bytes],
     index: OpenIndex,
     text: bytes,
     options: Mapping[str, Any],
@@ -214,13 +215,14 @@ def _search_by_text(
             asked["timeout"] -= 1000 * (server.clock.monotonic() - received_at)
             if asked["timeout"] <= 0:
                 raise BusyError("timeout")
-        return _answer(context, index, query, asked, None, received_at)
+        return _answer(context, args, index, query, asked, None, received_at)
 
     return with_text(context, index, text, go_on, timeout_s=_seconds(options))
 
 
 def _answer(
     context: Context,
+    args: list[bytes],
     index: OpenIndex,
     query: bytes,
     options: Mapping[str, Any],
@@ -244,7 +246,7 @@ def _answer(
             received_at,
             adjustment=adjustment,
             account=account,
-            args=context.args,
+            args=args,
         )
         return Pending(_search_uncached(context, index, query, options, effort), renderer.one_found)
     looked_up_at = server.clock.monotonic() if "with_info" in options else received_at
@@ -262,10 +264,12 @@ def _answer(
         words if repeatable else None,
         adjustment,
         account,
-        context.args,
+        args,
     )
     if adjustment is not None and context.strain >= SPENT and wish.mode is CacheMode.AUTO:
-        preferred = _kept_before(context, index, query, options, wish, adjustment, received_at)
+        preferred = _kept_before(
+            context, args, index, query, options, wish, adjustment, received_at
+        )
         if preferred is not None:
             return preferred
     answers = index.cache.search(
@@ -284,7 +288,6 @@ def _answer(
 def msearch(context: Context, args: list[bytes]) -> Pending | Raw:
     server = context.server
     received_at = server.clock.monotonic()
-    context.args = args
     limits = server.settings.limits
     if args[2].upper() != b"FP32":
         raise CommandError("invalid vector specification: FP32 is expected")

@@ -8,11 +8,14 @@ from typing import Any
 
 from pyrope.commands import (
     aliases,
+    backup,
     cache,
     clusters,
     connection,
     indexes,
     introspection,
+    llm,
+    remembering,
     search,
     server,
     tenants,
@@ -34,6 +37,9 @@ _FAMILIES = (
     aliases,
     clusters,
     tenants,
+    remembering,
+    llm,
+    backup,
 )
 
 

@@ -65,7 +65,9 @@ def set_(context: Context, args: list[bytes]) -> Coroutine[Any, Any, Any]:
     values, key = parse_fields(args[3:])
 
     async def changed() -> Any:
-        await _tenancy(context).set(context.actor, _name(args[2]), values, key)
+        await _tenancy(context).set(
+            context.actor, _name(args[2]), values, key, precondition=context.precondition
+        )
         return OK
 
     return changed()
