@@ -22,7 +22,7 @@ install: $(VENV)/.installed
 dependencies: $(VENV)/.dependencies
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -103,7 +103,10 @@ def start(data_dir: Path, tenants: int) -> Start:
         port = probe.getsockname()[1]
     began = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pyrope", "serve", "--port", str(port), "--data-dir", str(data_dir)],
+        [
+            *(sys.executable, "-m", "pyrope", "serve", "--port", str(port), "--http-port", "0"),
+            *("--data-dir", str(data_dir)),
+        ],
         env=os.environ | {"PYROPE_ADMIN_PASSWORD": PASSWORD},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

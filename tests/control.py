@@ -15,7 +15,7 @@ from tenancy import PASSWORD
 @contextmanager
 def control_server(*args: Any, **settings: Any) -> Iterator[RunningServer]:
     """A server with a control plane; arguments as `running_server` has."""
-    with running_server(*args, http_port=free_port(), **settings) as server:
+    with running_server(*args, **{"http_port": free_port()} | settings) as server:
         yield server
 
 

@@ -156,7 +156,7 @@ class World:
                 build=self._build,
                 deliver=self._deliver,
                 charge=self._charge,
-                may_spend=lambda tenant, _: Refusal.TENANT if tenant in self.refused else None,
+                may_spend=lambda tenant, *_: Refusal.TENANT if tenant in self.refused else None,
                 count_tokens=lambda text: len(text) // 4,
             ),
             self.budgets,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,10 +97,12 @@ def _fit_one(
             gradients = _gradients(parameters, x[rows], y[rows])
             step += 1
             rate = _RATE * 0.5 * (1 + np.cos(np.pi * min(1.0, step / steps)))
-            for p, m, v, g in zip(parameters, first, second, gradients, strict=True):
-                m += 0.1 * (g - m)
-                v += 0.001 * (g * g - v)
-                p -= rate * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+            for place, gradient in enumerate(gradients):
+                first[place] += 0.1 * (gradient - first[place])
+                second[place] += 0.001 * (gradient * gradient - second[place])
+                mean = first[place] / (1 - 0.9**step)
+                deviation = np.sqrt(second[place] / (1 - 0.999**step))
+                parameters[place] -= rate * mean / (deviation + 1e-8)
     return parameters
 
 
@@ -129,7 +132,7 @@ def isotonic_knots(scores: Float64Vector, y: Float64Vector) -> tuple[Float64Vect
     shares = np.concatenate([[0.0], np.geomspace(0.005, 1.0, _KNOTS)])
     borders = np.unique(np.round((1 - shares[::-1]) * len(y)).astype(int))
     blocks: list[list[float]] = []
-    for low, high in zip(borders, borders[1:], strict=False):
+    for low, high in pairwise(borders.tolist()):
         rows = order[low:high]
         # Half a success and half a failure keep log-odds finite (Haldane, 1956).
         blocks.append([float(y[rows].sum()) + 0.5, float(high - low) + 1.0, scores[rows].mean()])

@@ -252,7 +252,7 @@ class Pyrope(Server):
 
     def command_line(self) -> list[str]:
         command = [sys.executable, "-m", "pyrope", "serve", "--host", "127.0.0.1"]
-        command += ["--port", str(self.port), "--data-dir", str(self.data)]
+        command += ["--port", str(self.port), "--http-port", "0", "--data-dir", str(self.data)]
         if self._config is not None:
             command += ["--config", str(self._config)]
         return command

@@ -1,5 +1,8 @@
 """The HTTP client below those of providers: bounded replies, no redirects, no chatter in logs.
 
+Replies are parsed on the event loop, by clients that make an object of everything that is in them:
+a megabyte of ``{},{},`` takes seconds. So a reply is looked over before any of them sees it.
+
 Imported when the first provider is started, as httpx2 takes longer to import than a server may take
 to start.
 """
@@ -7,7 +10,7 @@ to start.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -18,33 +21,65 @@ import httpx2
 _CHATTY_LOGGERS: Final = ("google_genai", "google.auth", "httpcore2", "httpx2", "openai")
 
 
+# Brackets that open: a hundred vectors have three each, and to make a model of an object takes 10 us.
+_MOST_OBJECTS: Final = 512
+# Commas: those of a vector of the largest dimension there may be, and some more.
+_MOST_VALUES: Final = 70_000
+_FIRST_ERROR: Final = 400
+
+
 class UnusableReplyError(ValueError):
-    """A reply is not read: it is too large, or compressed."""
+    """A reply is not read: it is too large, too intricate, or compressed."""
 
 
-class _Bounded(httpx2.AsyncByteStream):
-    def __init__(self, stream: httpx2.AsyncByteStream, most_bytes: int) -> None:
+class _Read(httpx2.AsyncByteStream):
+    """A body that has been read from another stream."""
+
+    def __init__(self, body: bytes, stream: httpx2.AsyncByteStream) -> None:
+        self._body = body
         self._stream = stream
-        self._most_bytes = most_bytes
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        left = self._most_bytes
-        async for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise UnusableReplyError("too large")
-            yield chunk
+        yield self._body
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
-async def _bound(most_bytes: int, response: httpx2.Response) -> None:
+async def _look_over(most_bytes: int, response: httpx2.Response) -> None:
+    """See to it that a client can parse a reply at once.
+
+    Of an error the status says enough: where a proxy has put a whole page below it, that is left
+    out.
+    """
+    stream = response.stream
+    assert isinstance(stream, httpx2.AsyncByteStream)  # noqa: S101 - of an async client
+    try:
+        body = await _read(stream, most_bytes, response.headers)
+    except UnusableReplyError:
+        if response.status_code < _FIRST_ERROR:
+            raise
+        body = b""
+    response.stream = _Read(body, stream)
+
+
+async def _read(
+    stream: httpx2.AsyncByteStream, most_bytes: int, headers: Mapping[str, str]
+) -> bytes:
     # A few compressed bytes can be a gigabyte; nobody was asked for any.
-    if response.headers.get("content-encoding", "identity") != "identity":
+    if headers.get("content-encoding", "identity") != "identity":
         raise UnusableReplyError("compressed")
-    assert isinstance(response.stream, httpx2.AsyncByteStream)  # noqa: S101 - of an async client
-    response.stream = _Bounded(response.stream, most_bytes)
+    chunks: list[bytes] = []
+    left = most_bytes
+    async for chunk in stream:
+        left -= len(chunk)
+        if left < 0:
+            raise UnusableReplyError("too large")
+        chunks.append(chunk)
+    body = b"".join(chunks)
+    if body.count(b"{") + body.count(b"[") > _MOST_OBJECTS or body.count(b",") > _MOST_VALUES:
+        raise UnusableReplyError("too intricate")
+    return body
 
 
 async def _ask_for_plain_bytes(request: httpx2.Request) -> None:
@@ -63,7 +98,8 @@ def make_http_client(
     Args:
         timeout_s: seconds for each step of a request; the whole is the caller's business.
         connections: at a time.
-        most_reply_bytes: of a body; a longer one is an UnusableReplyError.
+        most_reply_bytes: of a body; a longer one is an UnusableReplyError, and so is one that
+            takes too long to parse.
     """
     # httpx2 imports this within the first request, on the loop, which takes 12 ms. The name is
     # anyio's own: where it is another one, the first request pays.
@@ -79,7 +115,7 @@ def make_http_client(
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
         event_hooks={
             "request": [_ask_for_plain_bytes],
-            "response": [partial(_bound, most_reply_bytes)],
+            "response": [partial(_look_over, most_reply_bytes)],
         },
     )
 

@@ -78,6 +78,15 @@ class CachePolicy:
         certified: whether that counts only what is proven.
         hot_writes: writes to a cluster in the window from which its answers live shorter; 0:
             derived from the index's write rate.
+        max_error: share of wrong answers that a recall puts up with which does not say; None: the
+            setting.
+        guards_off: guards that refuse nothing.
+        shadow: recalls are counted as if they were answered, and are not.
+        remember_ttl_s: seconds that a remembered response lives which does not say; 0: for ever;
+            None: the setting.
+        sliding: whether a hit renews the life of a remembered response.
+        remember_bytes: bytes that remembered responses may take; 0: no limit but the settings'.
+        scope_fields: fields that a scope may have; empty: any.
     """
 
     levels: frozenset[CacheLevel] = frozenset(CacheLevel)
@@ -87,6 +96,13 @@ class CachePolicy:
     min_recall: float = 0.0
     certified: bool = False
     hot_writes: float = 0.0
+    max_error: float | None = None
+    guards_off: frozenset[str] = frozenset()
+    shadow: bool = False
+    remember_ttl_s: float | None = None
+    sliding: bool = False
+    remember_bytes: int = 0
+    scope_fields: frozenset[str] = frozenset()
 
 
 DEFAULT_POLICY = CachePolicy()

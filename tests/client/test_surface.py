@@ -14,7 +14,7 @@ from calling import members
 from pyrope.client import AsyncClient, Client, families
 from pyrope.commands.table import build_table
 
-FAMILIES = ["Cache", "Aliases", "Clusters", "Tenants", "Llm", "Backups"]
+FAMILIES = ["Cache", "Aliases", "Clusters", "Tenants", "Llm", "Backups", "Responses"]
 SOURCES = Path(pyrope.client.__file__).parent
 SYNC_ONLY, ASYNC_ONLY = {"close"}, {"aclose"}
 # What an option of the client does.

@@ -255,7 +255,9 @@ def test_a_policy_survives_a_restart(tmp_path: Path) -> None:
         assert client.execute_command("VECTOR.CACHE", "POLICY", "i", "GET") == before
     assert before == {
         b"levels": b"EXACT,CLUSTER", b"ttl": 60, b"maxbytes": 100_000, b"candidates": 77,
-        b"minrecall": 0.9, b"basis": b"CERTIFIED", b"hotwrites": 5,
+        b"minrecall": 0.9, b"basis": b"CERTIFIED", b"hotwrites": 5, b"maxerror": b"AUTO",
+        b"guards": b"ALL", b"shadow": b"OFF", b"rememberttl": b"AUTO", b"sliding": b"OFF",
+        b"rememberbytes": 0, b"scopes": b"ANY",
     }  # fmt: skip
 
 

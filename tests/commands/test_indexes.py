@@ -321,16 +321,6 @@ def test_limits_of_lists_are_settings(server: RunningServer) -> None:
                 client.config_set(name, value)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [("EMBEDDER", "wordllama")],
-    ids=str,
-)
-def test_what_comes_later_says_so(client: redis.Redis, options: tuple[Any, ...]) -> None:
-    with pytest.raises(redis.ResponseError, match="not available yet"):
-        client.execute_command("VECTOR.CREATE", "i", "DIM", 4, *options)
-
-
 def test_writes_answer_oom_at_the_memory_limit_and_reads_go_on() -> None:
     clock = ManualClock()  # the estimate of the memory in use ages by the clock
     with running_server(clock=clock, maxmemory=2_000_000) as server, server.client() as client:

@@ -158,6 +158,25 @@ SAMPLES: dict[str, list[Sample]] = {
         Sample(("{tenant}", "USER", "boss", "KEY", "k")),
     ],
     "VECTOR.USE": [Sample(("{tenant}",))],
+    "VECTOR.REMEMBER": [
+        Sample(("{index}", "a prompt", "a response", *_VECTOR)),
+        Sample(("{index}", "a prompt", "another", *_VECTOR, "SCOPE", "1", "user", "{tenant}")),
+        Sample(("{index}", "a prompt", "another", *_VECTOR, "DEPENDS", "{index}", "1", "a")),
+    ],
+    "VECTOR.RECALL": [
+        Sample(("{index}", "a prompt", *_VECTOR)),
+        Sample(("{index}", "a prompt", *_VECTOR, "THRESHOLD", "0", "WITHINFO")),
+        Sample(("{index}", "a prompt", *_VECTOR, "LEASE", "9", "WITHINFO")),
+    ],
+    "VECTOR.FORGET": [
+        Sample(("{index}", "PROMPT", "a prompt")),
+        Sample(("{index}", "ID", "0123456789abcdef")),
+        Sample(("{index}", "SCOPE", "0")),
+    ],
+    "VECTOR.FEEDBACK": [
+        Sample(("{index}", "0123456789abcdef", "GOOD")),
+        Sample(("{index}", "0123456789abcdef", "BAD", "PROMPT", "a prompt")),
+    ],
     "VECTOR.LLM|STATUS": [Sample()],
     "VECTOR.LLM|PAUSE": [Sample()],
     "VECTOR.LLM|RESUME": [Sample()],

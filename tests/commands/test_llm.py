@@ -35,8 +35,8 @@ def test_status_without_a_model_says_so(any_client: redis.Redis) -> None:
     [
         (("PAUSE",), "llm.provider is off"),
         (("RESUME",), "llm.provider is off"),
-        (("JOBS", "0"), "1 to 10000"),
-        (("JOBS", "10001"), "1 to 10000"),
+        (("JOBS", "0"), "1 to 1000"),
+        (("JOBS", "1001"), "1 to 1000"),
         (("JOBS", "many"), "an integer is expected"),
         (("JOBS", "1", "2"), "syntax error"),
         (("STATUS", "now"), "wrong number of arguments"),

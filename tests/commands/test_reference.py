@@ -27,11 +27,11 @@ def test_every_command_and_subcommand_is_on_the_page() -> None:
 def test_usage_is_written_as_redis_writes_it() -> None:
     table = build_table()
     assert usage(table[b"VECTOR.ADD"]) == (
-        "VECTOR.ADD index id <FP32 blob | VALUES n value [value ...]> [SETATTR json] [NX | XX] "
-        "[EX seconds]"
+        "VECTOR.ADD index id <FP32 blob | VALUES n value [value ...] | TEXT text> [SETATTR json] "
+        "[NX | XX] [EX seconds]"
     )
     assert usage(table[b"VECTOR.SEARCH"]).startswith(
-        "VECTOR.SEARCH index <FP32 blob | VALUES n value [value ...] | ELE id> "
+        "VECTOR.SEARCH index <FP32 blob | VALUES n value [value ...] | TEXT text | ELE id> "
         "[COUNT k | TOPK k] [WITHSCORES]"
     )
-    assert usage(table[b"VECTOR.CREATE"]).startswith("VECTOR.CREATE index DIM dim [METRIC")
+    assert usage(table[b"VECTOR.CREATE"]).startswith("VECTOR.CREATE index [DIM dim] [METRIC")

@@ -319,12 +319,6 @@ def test_a_bad_option_is_an_error(client: redis.Redis, options: tuple[Any, ...])
             client.execute_command(*command, *options)
 
 
-def test_what_is_not_built_yet_says_so(client: redis.Redis) -> None:
-    client.execute_command("VECTOR.CREATE", "i", "DIM", 2)
-    with pytest.raises(redis.ResponseError, match="TEXT is not available yet"):
-        client.execute_command("VECTOR.SEARCH", "i", "TEXT", "hello")
-
-
 def test_a_search_that_cannot_start_in_time_gives_up(server: RunningServer) -> None:
     with server.client() as client, server.connect() as connection:
         fill(client, "i")

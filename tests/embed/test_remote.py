@@ -170,6 +170,11 @@ def _retry_at(seconds: float) -> str:
         (Problem(413), Failure.REFUSED, None),
         (Raw(b"", 307, {"location": "http://127.0.0.1:1/"}), Failure.UNKNOWN, None),
         (Raw(b"x" * 5_000_000), Failure.MALFORMED, None),
+        (Raw(b'{"data": [' + b"{}," * 600_000), Failure.MALFORMED, None),
+        (Raw(b'{"data": [{"embedding": [' + b"1," * 900_000), Failure.MALFORMED, None),
+        (Raw(b"{" * 5_000_000, 503), Failure.UNAVAILABLE, None),
+        (Problem(429, retry_after="1e400"), Failure.THROTTLED, 86_400),
+        (Problem(429, retry_after="9" * 30), Failure.THROTTLED, 86_400),
         (Raw(b"x", headers={"content-encoding": "gzip"}), Failure.MALFORMED, None),
         (HangUp(), Failure.UNAVAILABLE, None),
         (BreakOff(Vectors()), Failure.UNAVAILABLE, None),
@@ -254,6 +259,37 @@ def test_the_index_of_a_vector_counts_and_not_its_place() -> None:
         async with provider(makers, options={"dim": 2}) as (server, embedder):
             server.embed = always(Raw(body, headers={"content-type": "application/json"}))
             assert (await embedder.embed(["a", "b"])).vectors.tolist() == [[1, 0], [0, 1]]
+
+    asyncio.run(test())
+
+
+def test_a_server_that_leaves_the_index_to_the_order_is_understood() -> None:
+    body = b'{"data": [{"embedding": [0.0, 1.0]}, {"embedding": [1.0, 0.0]}]}'
+
+    async def test() -> None:
+        makers: Makers = (OpenAIServer, OpenAIEmbedder)
+        async with provider(makers, options={"dim": 2}) as (server, embedder):
+            server.embed = always(Raw(body, headers={"content-type": "application/json"}))
+            embedded = await embedder.embed(["a", "b"])
+            assert embedded.vectors.tolist() == [[0, 1], [1, 0]]
+            assert embedded.estimated
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [b"null", b"{}", b'{"prompt_tokens": -5}', b'{"prompt_tokens": 1e300}', b'{"total_tokens": 7}'],
+)
+def test_usage_that_cannot_be_is_estimated(usage: bytes) -> None:
+    body = b'{"data": [{"index": 0, "embedding": [0.0, 1.0]}], "usage": ' + usage + b"}"
+
+    async def test() -> None:
+        makers: Makers = (OpenAIServer, OpenAIEmbedder)
+        async with provider(makers, options={"dim": 2}) as (server, embedder):
+            server.embed = always(Raw(body, headers={"content-type": "application/json"}))
+            embedded = await embedder.embed(["a text"])
+            assert (embedded.tokens, embedded.estimated) == ([estimate("a text")], True)
 
     asyncio.run(test())
 

@@ -181,6 +181,8 @@ GOOD: tuple[tuple[str, str, dict[str, Any]], ...] = (
     ("/v1/clusters/{index}/ttl", "POST", {"body": {"vector": [0, 1, 0]}}),
     ("/v1/clusters/{index}", "PUT", {"body": {"centroids": [[1, 0, 0], [0, 1, 0]]}}),
     ("/v1/clusters/{index}", "GET", {}),
+    ("/v1/llm", "GET", {}),
+    ("/v1/llm/jobs", "GET", {"query": {"limit": 5}}),
     ("/v1/tenants/{name}", "PATCH", {"body": {"qps": 1.5, "budget": None, "priority": "LOW"}}),
     ("/v1/tenants/{name}/rotate", "POST", {"body": {"overlap": 5}}),
     ("/v1/tenants/{name}/users", "POST", {"body": {"user": "eve", "role": "operator"}}),

@@ -311,6 +311,37 @@ async def test_a_reply_of_a_megabyte_is_not_read_to_its_end(kind: Kind) -> None:
     assert "too large" in str(large)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"candidates": [' + b"{}," * 30_000 + b'{}], "choices": []}',
+        b'{"error": {"details": [' + b"{}," * 30_000 + b"{}]}}",
+        b"[" * 60_000,
+    ],
+    ids=["candidates", "details", "depth"],
+)
+async def test_a_reply_that_would_take_long_to_parse_is_not_parsed(kind: Kind, body: bytes) -> None:
+    assert len(body) < MOST_REPLY_BYTES
+    intricate = await failure(kind, Raw(body))
+    assert intricate.failure is Failure.MALFORMED
+    assert "too intricate" in str(intricate)
+
+
+@pytest.mark.parametrize("page", [b"{" * 10_000, b"x" * (MOST_REPLY_BYTES + 1)])
+@pytest.mark.parametrize(
+    ("status", "expected"), [(503, Failure.UNAVAILABLE), (429, Failure.THROTTLED)]
+)
+async def test_the_page_that_a_proxy_sends_does_not_hide_the_status(
+    kind: Kind, page: bytes, status: int, expected: Failure
+) -> None:
+    headers = {"content-type": "text/html", "retry-after": "7"}
+    refused = await failure(kind, Raw(page, status, headers))
+    assert (refused.failure, refused.retry_after_s) == (expected, 7.0)
+    assert str(status) in str(refused)
+    compressed = await failure(kind, Raw(page, status, headers | {"content-encoding": "gzip"}))
+    assert compressed.failure is expected
+
+
 @pytest.mark.parametrize("tokens", [-1, 10**12, 1.5])
 async def test_usage_that_no_provider_reports_is_not_charged(kind: Kind, tokens: Any) -> None:
     absurd = await failure(kind, Answer("{}", tokens_in=tokens, tokens_out=1))

@@ -74,6 +74,17 @@ def test_a_hold_lets_nothing_through_and_a_shorter_one_does_not_shorten_it() -> 
     assert limits.wait_s(0) == 0
 
 
+def test_a_hold_can_be_ended() -> None:
+    clock = ManualClock()
+    limits = RateLimits(clock, 1, 0)
+    limits.hold(1000.0)
+    limits.release()
+    assert limits.wait_s(0) == 0.0
+    limits.reserve(0)
+    limits.release()
+    assert limits.wait_s(0) == 60.0
+
+
 def test_without_limits_nothing_is_remembered() -> None:
     limits = RateLimits(ManualClock(), 0, 0)
     for _ in range(100):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -11,6 +14,7 @@ from llm_world import (
     GOOD,
     TOKENS_IN,
     TOKENS_OUT,
+    UNLIMITED,
     Hang,
     Reply,
     World,
@@ -259,6 +263,36 @@ async def test_a_budget_that_ends_while_jobs_wait_drops_them_without_their_promp
     await world.timers.settle()
     assert not built
     assert world.worker.statistics().budget_dropped_total == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"limits": WorkerLimits(tokens_per_minute=500)}, Dropped.TOO_LARGE),
+        ({"limits": UNLIMITED, "tenant_budget": BudgetLimits(tokens=500)}, Dropped.BUDGET),
+    ],
+)
+async def test_the_loop_goes_on_while_prompts_are_made_in_vain(
+    make: Make, options: dict[str, Any], reason: Dropped
+) -> None:
+    world = make(**options)
+    made: list[int] = []
+    turns = 0
+
+    def prompt(job: Job) -> Prompt:
+        made.append(turns)
+        return Prompt("Answer.", "x" * 4000, Reply, 64)
+
+    world.prompt = prompt
+    world.worker.pause()
+    await world.start(*range(60))
+    world.worker.resume()
+    while world.worker.statistics().queued_current:
+        await asyncio.sleep(0)
+        turns += 1
+    assert world.worker.statistics().dropped[reason] == 60
+    # A prompt of 4,000 characters takes up to a millisecond to make and to count.
+    assert max(Counter(made).values()) <= 2
 
 
 async def test_a_job_that_has_nothing_left_to_ask_is_withdrawn(make: Make) -> None:

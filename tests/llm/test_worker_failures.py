@@ -95,6 +95,16 @@ async def test_a_throttled_provider_is_left_alone_until_it_says(make: Make) -> N
     assert world.worker.statistics().rate_limited_total == 1
 
 
+async def test_an_operator_need_not_wait_for_as_long_as_the_provider_says(make: Make) -> None:
+    world = make(throttled(86_400.0), concurrency=1)
+    await world.start("first", "second")
+    await world.timers.advance(60.0)
+    assert len(world.provider.asked) == 1
+    world.worker.resume()
+    await world.timers.settle()
+    assert world.keys == ["second"]
+
+
 async def test_a_provider_that_throttles_and_says_no_more_is_left_alone_longer_and_longer(
     make: Make,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 
+from plain_provider import TOKENS_IN, TOKENS_OUT, plain_provider
 from processes import pyrope_process
 from pyrope.testing.gemini_server import GeminiServer
 from pyrope.testing.oracle import Oracle
@@ -131,6 +132,39 @@ def test_paraphrases_miss_are_linked_and_hit_and_the_ledger_is_what_the_provider
             assert KEY not in process.output()
             assert process.terminate() == 0
             assert KEY not in process.output()
+
+
+@pytest.mark.parametrize(
+    ("provider", "base", "path"),
+    [
+        ("gemini", "", "/models/stand-in:generateContent"),
+        ("gemini", "/", "/models/stand-in:generateContent"),
+        ("openai", "", "/chat/completions"),
+        ("openai", "/v1", "/v1/chat/completions"),
+        ("openai", "/v1/", "/v1/chat/completions"),
+    ],
+)
+def test_with_the_settings_as_they_are_one_miss_of_a_paraphrase_is_enough(
+    provider: str, base: str, path: str
+) -> None:
+    said = {"match": 1, "canonical": "", "confidence": 0.95}
+    with plain_provider(said) as stand_in:
+        llm = {"provider": provider, "model": "stand-in", "api_key": KEY}
+        with (
+            tenant_server(llm=llm | {"base_url": stand_in.origin + base}) as server,
+            administrator(server) as admin,
+        ):
+            fill(admin)
+            ready(admin)
+            assert ask(admin, "how old is Berlin", 0.30)[1] == b"miss"
+            assert ask(admin, "Berlin's age?", 0.32)[1] == b"miss"
+            until(lambda: aliases(admin), "the alias")
+            assert ask(admin, "Berlin's age?", 0.32)[1] == b"alias"
+            until(lambda: not status(admin)["running"])
+            used = usage(admin, "default")
+            (asked,) = stand_in.paths
+            assert asked == path if provider == "openai" else asked.endswith(path)
+            assert (used["llm_tokens_in"], used["llm_tokens_out"]) == (TOKENS_IN, TOKENS_OUT)
 
 
 def test_what_goes_wrong_is_tried_again_and_counted() -> None:

@@ -373,7 +373,8 @@ class CachesAgainstDictionary(CachesAtOnce):
 
     def look_at_policy(self) -> None:
         found = self.call(b"VECTOR.CACHE", b"POLICY", NAME, b"GET", protocol=3)
-        plain = {name.decode(): value for name, value in found.items()}
+        # What is said of remembered responses is none of the caches'.
+        plain = {key.decode(): value for key, value in found.items() if key.decode() in FIELDS}
         for name in ("levels", "basis"):
             plain[name] = plain[name].decode()
         assert plain == self.policy.shown

@@ -180,6 +180,37 @@ async def test_no_chain_is_made() -> None:
         assert [one["text"] for one in bench.oracle.asked[-1]["data"]["candidates"]] == [A]
 
 
+@pytest.mark.parametrize("first", [B, C])
+async def test_links_that_are_found_at_the_same_time_lead_to_one_canonical(first: str) -> None:
+    async with open_bench(concurrency=2) as bench:
+        index = await bench.create()
+        answered = asyncio.Event()
+
+        async def chat(asked: Any) -> Answer:
+            # Both are asked about before either is linked.
+            data = bench.oracle(asked) and bench.oracle.asked[-1]["data"]
+            number = next(
+                one["number"]
+                for one in data["candidates"]
+                if one["text"] == (B if data["query"] == C else A)
+            )
+            if data["query"] != first:
+                await answered.wait()
+            return answer_json({"match": number, "canonical": "", "confidence": 0.95})
+
+        bench.stand_in.chat = chat
+        for apart, text in ((0.0, A), (0.05, B), (0.1, C)):
+            await ask(index, text, near_to(0, apart))
+        asking = asyncio.create_task(bench.questions())
+        async with asyncio.timeout(10):
+            while not aliases(index):
+                await asyncio.sleep(0.001)
+        answered.set()
+        await asking
+        assert aliases(index) == ({B: A, C: A} if first == B else {A: B, C: B})
+        assert dispatched(bench)["refused"] == 0
+
+
 async def test_what_was_set_by_hand_stays() -> None:
     async with open_bench() as bench:
         index = await bench.create()
@@ -247,6 +278,39 @@ async def test_a_wording_of_the_models_own_links_those_it_is_found_for() -> None
         assert len(linked) == 2
         for text in linked:
             assert await ask(index, text, near_to(0, 0.05)) == "alias"
+
+
+async def test_texts_that_the_model_words_alike_are_linked_as_if_it_had_chosen() -> None:
+    async with open_bench() as bench:
+        index = await bench.create()
+        bench.stand_in.chat = always(
+            answer_json({"match": 0, "canonical": "Berlin: Age", "confidence": 0.95})
+        )
+        far = np.asarray(-ROWS[0], "<f4").tobytes()
+        for text, query in ((A, near_to(0)), (B, near_to(0, 0.05)), (C, near_to(0, 0.1))):
+            await ask(index, text, query)
+            await bench.questions()
+        assert aliases(index) == {B: "Berlin: Age", C: "Berlin: Age"}
+        for text in (B, C):
+            assert await ask(index, text, near_to(0, 0.07)) == "alias"
+        # Nothing far off is linked by its wording.
+        for number in range(2):
+            await ask(index, f"far off {number}", far)
+        await bench.questions()
+        assert set(aliases(index)) == {B, C}
+
+
+async def test_a_wording_that_somebody_has_asked_for_is_that_query() -> None:
+    async with open_bench() as bench:
+        index = await bench.create()
+        bench.stand_in.chat = always(
+            answer_json({"match": 0, "canonical": A.upper(), "confidence": 0.95})
+        )
+        await ask(index, A, near_to(0))
+        await ask(index, B, near_to(0, 0.05))
+        await bench.questions()
+        assert aliases(index) == {B: A}
+        assert dispatched(bench)["coined"] == 0
 
 
 # -- how sure it is -------------------------------------------------------------------------------
@@ -606,6 +670,30 @@ async def test_a_tenant_that_has_spent_its_budget_asks_nothing_and_others_go_on(
             assert len(aliases(index)) == (tenant == "rich")
         told = dispatched(bench)
         assert (told["succeeded"], told["budget_dropped"]) == (1, 1)
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+async def test_calls_under_way_together_do_not_exceed_the_budget_of_a_tenant(
+    concurrency: int,
+) -> None:
+    async with open_bench(
+        prices="stand-in=1000/9000", concurrency=concurrency, thinking_tokens=0
+    ) as bench:
+        # Room for three calls: what a reply may take is 2,304 units of each.
+        budget = 9000.0
+        await bench.service.tenancy.create(SERVER, "poor", {"budget": budget}, None)
+        index = await bench.create(tenant="poor")
+        before = bench.service.tenancy.used_now("poor").used
+        bench.stand_in.chat = always(
+            Answer('{"match": 0, "canonical": "", "confidence": 0.9}', 400, 256)
+        )
+        for number in range(12):
+            await ask(index, f"text {number}", near_to(0, number / 50))
+        await bench.questions()
+        used = bench.service.tenancy.used_now("poor").used
+        assert before < used <= budget
+        assert len(bench.stand_in.asked) == 3
+        assert dispatched(bench)["budget_dropped"] == 8
 
 
 # -- life -----------------------------------------------------------------------------------------

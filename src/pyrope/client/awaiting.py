@@ -25,6 +25,7 @@ from pyrope.client.families import (
     AsyncCache,
     AsyncClusters,
     AsyncLlm,
+    AsyncResponses,
     AsyncTenants,
 )
 from pyrope.client.methods import awaiting
@@ -93,6 +94,7 @@ class AsyncClient(Generic[IdT]):
         self.tenants = AsyncTenants(self)
         self.llm = AsyncLlm(self)
         self.backups = AsyncBackups(self)
+        self.responses = AsyncResponses(self)
 
     async def aclose(self) -> None:
         """Close all connections. A call after that opens others."""

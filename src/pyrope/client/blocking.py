@@ -17,7 +17,15 @@ from pyrope.client import bulk, indexes, vectors
 from pyrope.client import search as searches
 from pyrope.client.bulk import DEFAULT_BULK, BulkOptions
 from pyrope.client.connecting import ConnectionOptions, address, pool_arguments, use_words
-from pyrope.client.families import Aliases, Backups, Cache, Clusters, Llm, Tenants
+from pyrope.client.families import (
+    Aliases,
+    Backups,
+    Cache,
+    Clusters,
+    Llm,
+    Responses,
+    Tenants,
+)
 from pyrope.client.methods import blocking
 from pyrope.client.replies import as_bytes, text
 from pyrope.client.request import Request
@@ -107,6 +115,7 @@ class Client(Generic[IdT]):
         self.tenants = Tenants(self)
         self.llm = Llm(self)
         self.backups = Backups(self)
+        self.responses = Responses(self)
 
     def close(self) -> None:
         """Close all connections. A call after that opens others."""

@@ -29,6 +29,12 @@ from pyrope.errors import (
     WrongPassError,
 )
 
+UNREACHED = (RedisError,)
+"""What calls raise when the server cannot be reached, or does not answer."""
+
+REFUSED = (PyropeError,)
+"""What they raise when the server refuses."""
+
 _BY_PREFIX: Final[dict[str, type[PyropeError]]] = {
     kind.prefix: kind
     for kind in (

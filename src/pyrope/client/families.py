@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from pyrope.client import aliases, backups, caches, clusters, llm, tenants
+from pyrope.client import aliases, backups, caches, clusters, llm, responses, tenants
 from pyrope.client.methods import Awaiting, Blocking, awaiting, blocking
 from pyrope.client.request import Request
 from pyrope.client.results import Alias
@@ -93,6 +93,15 @@ class Backups(_BlockingFamily):
     cancel = blocking(backups.cancel)
 
 
+class Responses(_BlockingFamily):
+    """VECTOR.REMEMBER and its kin: what a language model said, for whoever asks again."""
+
+    remember = blocking(responses.remember)
+    recall = blocking(responses.recall)
+    forget = blocking(responses.forget)
+    feedback = blocking(responses.feedback)
+
+
 class _AwaitingFamily:
     def __init__(self, client: Awaiting) -> None:
         self._client = client
@@ -172,3 +181,12 @@ class AsyncBackups(_AwaitingFamily):
     to = awaiting(backups.to)
     status = awaiting(backups.status)
     cancel = awaiting(backups.cancel)
+
+
+class AsyncResponses(_AwaitingFamily):
+    """As `Responses`."""
+
+    remember = awaiting(responses.remember)
+    recall = awaiting(responses.recall)
+    forget = awaiting(responses.forget)
+    feedback = awaiting(responses.feedback)

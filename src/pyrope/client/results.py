@@ -188,6 +188,7 @@ class CacheStats:
         hits_by_level: by the names that `SearchInfo.cache` has.
         repairs: answers that had to catch up with writes.
         evicted: answers that went, by reason.
+        remembered: the same of remembered responses; see docs/remembered.md.
     """
 
     levels: frozenset[CacheLevel]
@@ -199,6 +200,7 @@ class CacheStats:
     hits_by_level: Mapping[str, int]
     repairs: int
     evicted: Mapping[str, int]
+    remembered: Mapping[str, Any]
     more: Mapping[str, Any] = field(repr=False)
 
 
@@ -417,3 +419,93 @@ class BackupStatus:
     total_bytes: int
     last_at: float
     last_error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One caller's turn to ask the language model, while others wait for what it remembers.
+
+    It ends with its time, with a response to its prompt, and with the connection it came by.
+    """
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NearestMiss:
+    """The nearest prompt that was not near enough.
+
+    Attributes:
+        score: cosine.
+        estimated_error: share of wrong answers at such hits, from above.
+        refused_by: a guard, ``feedback``, or None: the score or the error was not good enough.
+    """
+
+    id: str
+    prompt: str
+    score: float
+    estimated_error: float
+    refused_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecallInfo:
+    """How a response was found, or why not; see docs/wire.md, *Remembered responses*.
+
+    Attributes:
+        id: of what was found, for feedback; None: nothing was.
+        match: ``exact``, ``alias`` or ``near``; None: nothing was found.
+        prompt: that was found.
+        score: cosine of the two prompts.
+        estimated_error: share of wrong answers at such hits, from above.
+        threshold, max_error: which of them was in force.
+        guard: that refused the nearest prompt.
+        nearest: None: something was found, or nothing is near.
+        age_s: of the response.
+        shadow: whether it was found, and not told, because the index is only to count.
+        tokens_saved, cost_saved: about, and in cost units.
+        lease: None: none was wanted, or somebody else has it.
+        waited_s: for what another caller remembers.
+    """
+
+    id: str | None
+    match: str | None
+    prompt: str | None
+    score: float | None
+    estimated_error: float | None
+    threshold: float | None
+    max_error: float | None
+    guard: str | None
+    nearest: NearestMiss | None
+    age_s: float | None
+    shadow: bool
+    tokens_saved: int
+    cost_saved: float
+    lease: Lease | None
+    waited_s: float
+    request_id: str
+    latency_us: int
+    more: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What is remembered of a prompt.
+
+    Attributes:
+        response: None: nothing that may be served.
+        info: None: it was not asked for.
+    """
+
+    response: bytes | None
+    info: RecallInfo | None = None
+
+    @property
+    def text(self) -> str | None:
+        """The response as text; bytes that are no UTF-8 as PEP 383 has it."""
+        return None if self.response is None else self.response.decode("utf-8", "surrogateescape")
+
+    @property
+    def lease(self) -> Lease | None:
+        """The caller's turn to ask the language model."""
+        return None if self.info is None else self.info.lease

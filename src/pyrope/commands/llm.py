@@ -12,7 +12,7 @@ from pyrope.resp.values import OK
 from pyrope.service.audit import Actor
 
 GROUP = "llm"
-_JOBS, _JOBS_MAX = 20, 10_000
+_JOBS, _JOBS_MAX = 20, 1000
 
 
 def describe(server: Server) -> dict[str, Any]:

@@ -183,14 +183,19 @@ class LlmSettings(Group):
         "Longest text of a client that is shown to the model; nothing is asked about longer ones.",
         unit="bytes",
         ge=16,
-        le=64 * KIB,
+        le=8 * KIB,
     )
     min_count: int = setting(
-        3, "Misses of a query from which it is worth a question.", ge=1, le=1_000_000_000
+        1,
+        "Misses of a query from which it is worth a question. What is kept is not missed: it has "
+        "come back so often after it had to go.",
+        ge=1,
+        le=1_000_000_000,
     )
     min_cost: float = setting(
-        100,
-        "Cost of answering a query from which it is worth a question.",
+        0,
+        "Cost of answering a query from which it is worth a question; those that are worth most "
+        "go first in any case.",
         unit="units",
         ge=0,
         le=1e18,

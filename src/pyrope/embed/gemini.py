@@ -8,7 +8,7 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from pyrope.embed.embedder import EmbedderError, Failure
-from pyrope.embed.remote import MOST_REPLY_BYTES, Answer, RemoteEmbedder
+from pyrope.embed.remote import MOST_REPLY_BYTES, Answer, RemoteEmbedder, told_tokens
 
 _HOME = "https://generativelanguage.googleapis.com/"
 _DELAY = re.compile(r"(\d+(?:\.\d+)?)s")
@@ -87,8 +87,7 @@ class GeminiEmbedder(RemoteEmbedder):
         except errors.APIError as error:
             raise self._failure(error) from error
         rows = [each.values or [] for each in found.embeddings or []]
-        usage = found.usage_metadata
-        return Answer(rows, None if usage is None else usage.prompt_token_count)
+        return Answer(rows, told_tokens(found.usage_metadata))
 
     def _failure(self, error: Any) -> EmbedderError:
         details = _details(error.details)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pyrope.embed.remote import MOST_REPLY_BYTES, Answer, RemoteEmbedder
+from pyrope.embed.remote import MOST_REPLY_BYTES, Answer, RemoteEmbedder, told_tokens
 
 
 class OpenAIEmbedder(RemoteEmbedder):
@@ -47,7 +47,11 @@ class OpenAIEmbedder(RemoteEmbedder):
             )
         except openai.APIStatusError as error:
             raise self._refused(error.status_code, error.response.headers) from error
-        # Their order is that of the texts by convention; the index is what says so.
-        rows = [each.embedding for each in sorted(found.data, key=lambda each: each.index)]
-        usage = getattr(found, "usage", None)
-        return Answer(rows, None if usage is None else int(usage.prompt_tokens))
+        rows = [each.embedding for each in sorted(found.data, key=_place)]
+        return Answer(rows, told_tokens(getattr(found, "usage", None)))
+
+
+def _place(vector: Any) -> int:
+    """Of the text that a vector is of: its index, or 0 of those servers that leave it to the order."""
+    index = getattr(vector, "index", 0)
+    return index if isinstance(index, int) else 0

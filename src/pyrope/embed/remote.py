@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,11 @@ from pyrope.embed.runner import Run
 from pyrope.embed.tokens import estimate, split
 from pyrope.embed.unit import to_unit_rows
 
-MOST_REPLY_BYTES = 4 * 1024 * 1024
-"""Bytes of a reply's body: a call asks for at most 16,384 numbers, or for one vector."""
+MOST_REPLY_BYTES = 2 * 1024 * 1024
+"""Bytes of a reply's body: a call asks for at most 16,384 numbers, or for one vector, of 65,536."""
+
+_MOST_TOKENS = 10**9
+_MOST_RETRY_AFTER_S = 86_400.0
 
 _PROBE = "dimension"
 
@@ -196,8 +201,25 @@ class RemoteEmbedder:
         raise NotImplementedError
 
 
+def told_tokens(usage: object) -> int | None:
+    """What a provider says of the tokens that it has read; None: nothing that can be.
+
+    Args:
+        usage: anything that may have `prompt_tokens` or, as Gemini calls them,
+            `prompt_token_count`.
+    """
+    for name in ("prompt_tokens", "prompt_token_count"):
+        tokens = getattr(usage, name, None)
+        if isinstance(tokens, int) and 0 <= tokens <= _MOST_TOKENS:
+            return tokens
+    return None
+
+
 def _retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, section 10.2.3: a number, or a date)."""
+    """Seconds of a Retry-After header (RFC 9110, section 10.2.3: a number, or a date).
+
+    A day at the most; None where it is not understood.
+    """
     value = headers.get("retry-after")
     if value is None:
         return None
@@ -205,8 +227,11 @@ def _retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
-        except ValueError:
+            # HTTP has no other zone than GMT; a date that names none would be taken for local time.
+            date = parsedate_to_datetime(value)
+            until = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
+            seconds = until.timestamp() - now
+        except (ValueError, OverflowError):
             return None
     # What is no number at all (NaN) is none here either.
-    return max(0.0, seconds) if seconds == seconds else None  # noqa: PLR0124
+    return None if isnan(seconds) else min(max(seconds, 0.0), _MOST_RETRY_AFTER_S)

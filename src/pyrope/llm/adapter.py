@@ -18,7 +18,7 @@ from pyrope.llm.reply_schema import ResponseFormat
 T = TypeVar("T")
 C = TypeVar("C")
 
-MOST_REPLY_BYTES = 1024 * 1024
+MOST_REPLY_BYTES = 128 * 1024
 """Bytes of a reply's body: what is asked for takes a few thousand, and parsing must be quick."""
 
 MOST_CONNECTIONS = 64

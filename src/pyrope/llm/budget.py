@@ -152,6 +152,10 @@ class MonthlyBudgets:
         totals = self._month().of(tenant)
         return Spent(totals.tokens, totals.micro)
 
+    def held(self, tenant: str) -> float:
+        """Cost units that calls of a tenant under way may take."""
+        return self._held.of(tenant).micro / MICRO
+
     def refusal(self, tenant: str, tokens_in: int, tokens_out: int) -> Refusal | None:
         """Why a call that may use so many tokens must not be made; None: it may."""
         tokens, micro = tokens_in + tokens_out, self._micro(tokens_in, tokens_out)

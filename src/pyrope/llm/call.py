@@ -26,15 +26,15 @@ class Hooks:
         build: the prompt of a job whose turn has come; None: there is nothing left to ask.
         deliver: takes the validated reply, an instance of the prompt's schema.
         charge: tells the ledger that a call of a tenant has used so many tokens, in and out.
-        may_spend: whether something else than the worker's own budgets is against so many tokens
-            of a tenant, and what; None: no.
+        may_spend: whether something else than the worker's own budgets is against a call of a
+            tenant that takes so many tokens, in and out, and what; None: no.
         count_tokens: of a text, by estimate.
     """
 
     build: Callable[[Job], Prompt | None]
     deliver: Callable[[Job, BaseModel], Awaitable[None] | None]
     charge: Callable[[str, int, int], None]
-    may_spend: Callable[[str, int], Refusal | None]
+    may_spend: Callable[[str, int, int], Refusal | None]
     count_tokens: Callable[[str], int]
 
 

@@ -63,6 +63,10 @@ class RateLimits:
         """Let nothing through for so long; a hold that lasts longer stays."""
         self._held_until = max(self._held_until, self._monotonic() + seconds)
 
+    def release(self) -> None:
+        """End a hold: somebody has reason to think that it is over."""
+        self._held_until = float("-inf")
+
     def wait_s(self, tokens: int) -> float:
         """Seconds until a call of so many tokens may begin; 0: now.
 

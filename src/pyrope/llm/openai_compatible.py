@@ -51,7 +51,7 @@ class _Usage(BaseModel):
 class _Reply(BaseModel):
     """As much of a chat completion as is looked at."""
 
-    choices: list[_Choice]
+    choices: list[_Choice] = Field(max_length=8)
     usage: _Usage | None = None
 
 

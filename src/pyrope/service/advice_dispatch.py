@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pyrope.cache.alias import AliasSource
+from pyrope.cache.alias import Alias, AliasSource
 from pyrope.cache.asked_texts import AskedText
 from pyrope.cache.prefetch_budget import PrefetchLimits
-from pyrope.cache.query_key import QueryKey, text_key
+from pyrope.cache.query_key import KeyKind, QueryKey, text_key
 from pyrope.clock import Clock
 from pyrope.config import AliasSettings, LlmSettings
 from pyrope.errors import CommandError, PyropeError
@@ -24,7 +24,13 @@ from pyrope.log import get_logger
 from pyrope.semantic.advice import Advice, Nature
 from pyrope.semantic.labels import Label, LabelSource
 from pyrope.service.advice_signals import IndexAdvisor
-from pyrope.service.advice_work import AdviceWork, CanonicalWork, NextWork, VerifyWork
+from pyrope.service.advice_work import (
+    AdviceWork,
+    CanonicalWork,
+    NextWork,
+    RecallWork,
+    VerifyWork,
+)
 from pyrope.service.answers import Key
 
 _log = get_logger(__name__)
@@ -102,6 +108,8 @@ class Dispatcher:
                     self._advice(work, answer)
                 case VerifyWork() as work, VerifyReply() as answer:
                     await self._verify(work, answer)
+                case RecallWork() as work, VerifyReply() as answer:
+                    self._recall(work, answer)
                 case _:
                     raise TypeError(f"no {type(reply).__name__} answers a question of {job.kind}")
         except CommandError:
@@ -119,13 +127,17 @@ class Dispatcher:
         if reply.confidence < self._settings.alias_confidence_min:
             self.statistics.unsure += 1
             return
-        if not reply.match:
-            self._coin(advisor, work.asked, reply)
-            return
         if reply.match > len(work.candidates):
             self.statistics.refused += 1
             return
-        candidate, cosine = work.candidates[reply.match - 1]
+        found = (
+            work.candidates[reply.match - 1]
+            if reply.match
+            else self._worded(advisor, work.asked, reply)
+        )
+        if found is None:
+            return
+        candidate, cosine = found
         text, group = work.asked.text, work.asked.group
         if reply.confidence >= self._aliases.threshold:
             await self._link(advisor, text, candidate.text, group, reply.confidence)
@@ -135,13 +147,20 @@ class Dispatcher:
             self.statistics.verifying += 1
             self._submit(job)
 
-    def _coin(self, advisor: IndexAdvisor, asked: AskedText, reply: CanonicalReply) -> None:
-        """A wording of its own is of use as soon as another query is found to mean the same."""
+    def _worded(
+        self, advisor: IndexAdvisor, asked: AskedText, reply: CanonicalReply
+    ) -> tuple[AskedText, float] | None:
+        """What a wording of the model's own leads to: a text near by that is worded just so.
+
+        Where there is none yet, it becomes one.
+        """
         if not reply.canonical.strip():
-            return
+            return None
         wording = text_key(reply.canonical.encode("utf-8", "replace"))
-        if advisor.coin(wording, asked, reply.confidence):
+        found = advisor.worded(wording, asked)
+        if found is None and advisor.coin(wording, asked, reply.confidence):
             self.statistics.coined += 1
+        return found
 
     async def _link(
         self,
@@ -151,18 +170,38 @@ class Dispatcher:
         group: Key,
         confidence: float,
     ) -> None:
-        """Let a text be another name of another one."""
+        """Let a text be another name of another one.
+
+        Others may have been linked while the model was asked: what is an alias by now stands for
+        its canonical, and what is a canonical by now stays one, and becomes the other's.
+        """
+        aliases = advisor.index.aliases
+        beyond = aliases.get(canonical)
+        if beyond is None:
+            if aliases.is_canonical(text) and canonical.identity not in advisor.coined:
+                text, canonical = canonical, text
+        elif self._is_followed(beyond):
+            canonical = beyond.canonical.key
+            confidence = min(confidence, beyond.canonical.confidence)
+            if canonical.identity == text.identity:
+                return  # the other way round, which is as good
         coined = advisor.coined.get(canonical.identity)
-        cache, is_first = advisor.index.cache, not advisor.index.aliases.is_canonical(canonical)
+        cache, is_first = advisor.index.cache, not aliases.is_canonical(canonical)
         if coined is not None and coined[0].identity != text.identity:
             # Nobody has asked for the wording itself: its answer is that of what it stands for.
             asked, sure = coined
-            if advisor.index.aliases.get(asked) is None:
+            if aliases.get(asked) is None:
                 await self._set(advisor, asked, canonical, min(sure, confidence))
                 cache.name_answer(asked.identity, canonical.identity, group, widen=is_first)
                 is_first = False
         await self._set(advisor, text, canonical, confidence)
         cache.name_answer(text.identity, canonical.identity, group, widen=is_first)
+
+    def _is_followed(self, alias: Alias) -> bool:
+        """Whether searches with the text of an alias are led to another text."""
+        canonical = alias.canonical
+        is_sure = canonical.confidence >= self._aliases.threshold and not alias.is_suspended
+        return is_sure and canonical.key.kind is KeyKind.TEXT
 
     async def _set(
         self, advisor: IndexAdvisor, text: QueryKey, canonical: QueryKey, confidence: float
@@ -237,6 +276,13 @@ class Dispatcher:
                 await self._doubt(advisor, text, other)
         elif reply.same and reply.confidence >= self._aliases.threshold:
             await self._link(advisor, text, other, work.group, reply.confidence)
+
+    def _recall(self, work: RecallWork, reply: VerifyReply) -> None:
+        if reply.confidence < self._settings.alias_confidence_min:
+            self.statistics.unsure += 1
+            return
+        self.statistics.labelled += 1
+        work.answered(reply.same)
 
     async def _doubt(self, advisor: IndexAdvisor, text: QueryKey, canonical: QueryKey) -> None:
         """An alias is wrong, says the model: its own ones go, others are counted as audited so."""

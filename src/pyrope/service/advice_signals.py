@@ -311,6 +311,19 @@ class IndexAdvisor:
         label = self.labels.get(text.identity, candidate.identity)
         return label is None or label.same
 
+    def worded(self, wording: QueryKey, one: AskedText) -> tuple[AskedText, float] | None:
+        """What a text may be another name of by its wording, as near as candidates are; its cosine.
+
+        None: nobody has asked for that, and the model has not proposed it, near by.
+        """
+        there = self._texts.get(wording.identity, one.group)
+        if there is None:
+            return None
+        named, cosine = self._named_by(there), _cosine(one.query, there.query)
+        if cosine >= _LEAST_COSINE and self._may_be(one.text, named.text):
+            return named, cosine
+        return None
+
     def coin(self, wording: QueryKey, one: AskedText, confidence: float) -> bool:
         """Let a wording be a candidate for others than the query that it is a wording of.
 

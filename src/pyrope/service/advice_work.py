@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pyrope.cache.asked_texts import AskedText
@@ -81,6 +82,21 @@ class VerifyWork:
     group: Key
     score: float
     doubted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecallWork:
+    """Whether a prompt deserves the response that is remembered for another one.
+
+    Attributes:
+        is_wanted: asked when its turn has come.
+        answered: told whether it does.
+    """
+
+    uid: int
+    question: VerifyQuestion
+    is_wanted: Callable[[], bool]
+    answered: Callable[[bool], None]
 
 
 Work = CanonicalWork | NextWork | AdviceWork | VerifyWork

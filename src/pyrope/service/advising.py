@@ -37,9 +37,16 @@ from pyrope.log import get_logger
 from pyrope.semantic.labels import Labels
 from pyrope.service.advice_dispatch import Dispatcher
 from pyrope.service.advice_signals import Advised, IndexAdvisor
-from pyrope.service.advice_work import AdviceWork, CanonicalWork, NextWork, VerifyWork
+from pyrope.service.advice_work import (
+    AdviceWork,
+    CanonicalWork,
+    NextWork,
+    RecallWork,
+    VerifyWork,
+)
 from pyrope.service.answers import Key
 from pyrope.service.kept import Kept
+from pyrope.service.remembered.verifying import RecallVerifier
 from pyrope.service.search import Search
 from pyrope.service.tenancy import Tenancy
 from pyrope.tenants.cost import Prices
@@ -141,6 +148,9 @@ class Advisor:
         )
         self._dispatcher = Dispatcher(
             llm, settings.aliases, clock, find=self._advisors.get, submit=self.worker.submit_nowait
+        )
+        self.recalls = RecallVerifier(
+            llm, settings.remember, clock, submit=self.worker.submit_nowait
         )
         self._starting: asyncio.Task[None] | None = None
 
@@ -250,6 +260,8 @@ class Advisor:
 
     def _build(self, job: Job) -> Prompt | None:
         work = job.question
+        if isinstance(work, RecallWork):
+            return build(work.question) if work.is_wanted() else None
         if not isinstance(work, CanonicalWork | NextWork | AdviceWork | VerifyWork):
             raise TypeError(f"{type(work).__name__} is no question")
         return None if work.uid not in self._advisors else build(work.question)
@@ -268,11 +280,14 @@ class Advisor:
         account = self._tenancy.enforcer.enter(tenant)
         account.charge_llm(tokens_in, tokens_out, self._cost_of(tokens_in, tokens_out))
 
-    def _may_spend(self, tenant: str, tokens: int) -> Refusal | None:
+    def _may_spend(self, tenant: str, tokens_in: int, tokens_out: int) -> Refusal | None:
         remaining = self._tenancy.enforcer.enter(tenant).remaining
-        if remaining is None or (remaining > 0 and remaining >= self._cost_of(tokens, 0)):
+        if remaining is None:
             return None
-        return Refusal.TENANT
+        # What is under way has not been charged yet.
+        left = remaining - self._budgets.held(tenant)
+        enough = left > 0 and left >= self._cost_of(tokens_in, tokens_out)
+        return None if enough else Refusal.TENANT
 
     def _period(self) -> Period:
         """The month that the ledger charges in; whenever that is another one, the totals are its.

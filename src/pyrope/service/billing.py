@@ -21,7 +21,7 @@ from pyrope.storage.chained_log import EntryLog
 from pyrope.storage.store import Change, DropMeta, PutMeta, Store
 from pyrope.tenants.budget import LedgerRecord
 from pyrope.tenants.period import Period
-from pyrope.tenants.usage import Usage, check_usage
+from pyrope.tenants.usage import MICRO, Usage, check_usage
 
 SPACE = "billing"
 UNBILLED = "unbilled"
@@ -44,6 +44,10 @@ def describe_usage(usage: Usage) -> dict[str, Any]:
         "llm_tokens_out": usage.llm_tokens_out,
         "llm_cost": usage.llm_cost,
         "embeddings": usage.embeddings,
+        "recalls": usage.recalls,
+        "recalled": usage.recalled,
+        "saved_tokens": usage.saved_tokens,
+        "saved_cost": usage.saved_micro / MICRO,
         "refused_quota": usage.refused_quota,
         "refused_budget": usage.refused_budget,
         "most_vectors": usage.most_vectors,

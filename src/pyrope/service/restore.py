@@ -18,6 +18,7 @@ from pyrope.log import get_logger
 from pyrope.service import aliases
 from pyrope.service.graphs import graph_meta
 from pyrope.service.index import IndexServices, OpenIndex
+from pyrope.service.remembered import memory
 from pyrope.storage.codec import damaged_rows
 from pyrope.storage.graph_file import load_graph_meta, verify_graph
 from pyrope.storage.store import RecordColumns, Store
@@ -61,6 +62,13 @@ async def restore_index(
         _log.error("side records are damaged on disk and left out", index=spec.name, n=side.damaged)
     kept = [record for record in side.records if record.kind == aliases.SIDE_KIND]
     await executor.run(index.aliases.restore, kept)
+    remembered = [record for record in side.records if record.kind in memory.KINDS]
+    others = [record for record in side.records if record.kind not in memory.KINDS]
+    # Of responses there may be a gigabyte: each is read and let go.
+    side.records.clear()
+    if remembered:
+        await executor.run(index.memory.decode, remembered)
+        await index.memory.restore()
     live = await executor.run(_live_slots, index)
     tail: TailIndex | str = _MISSING
     path = store.graph_path(spec.uid)
@@ -69,7 +77,7 @@ async def restore_index(
     found = None if isinstance(tail, str) else tail
     await executor.run(index.engine.restore, live, found)
     index.tail_restored()
-    await index.clusters.restore(side.records)
+    await index.clusters.restore(others)
     # An index that is too small for a tail never had one.
     if isinstance(tail, str) and (tail != _MISSING or index.merger.running):
         _log.warning("graph is built anew", index=spec.name, reason=tail, vectors=len(live))

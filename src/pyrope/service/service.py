@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,7 @@ from pyrope.errors import (
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
 from pyrope.semantic.centroids import Centroids
+from pyrope.semantic.remembered.entry import Documents
 from pyrope.service.audit import SERVER, Actor
 from pyrope.service.backups import Backups
 from pyrope.service.caching import CacheServices
@@ -51,6 +52,13 @@ from pyrope.service.guarding import LatencyGuard
 from pyrope.service.index import IndexServices, OpenIndex
 from pyrope.service.kept import Kept
 from pyrope.service.merging import MergeOptions, MergeServices
+from pyrope.service.remembered.budget import RememberBudget
+from pyrope.service.remembered.dependencies import Dependencies
+from pyrope.service.remembered.judging import FactsCache
+from pyrope.service.remembered.leases import Holders
+from pyrope.service.remembered.near_index import NearServices
+from pyrope.service.remembered.services import RememberServices
+from pyrope.service.remembered.timers import Schedule, on_loop
 from pyrope.service.reservations import Reservations
 from pyrope.service.restore import Progress, restore_index
 from pyrope.service.spec_record import decode_spec, encode_spec, plain_spec
@@ -63,6 +71,7 @@ from pyrope.storage.memory_store import MemoryStore
 from pyrope.storage.store import Change, DropIndex, PutIndex, PutMeta, Store
 from pyrope.tenants.enforcer import Account
 from pyrope.tenants.limits import Priority, TenantLimits
+from pyrope.tracing.tracer import WriteTracer
 from pyrope.types import (
     CachePolicy,
     Float32Matrix,
@@ -87,6 +96,8 @@ _WEIGHTS = {
 }
 # Of the draws that spread the expiry of answers and choose which to compare.
 _CACHE_SEED = 20
+# Of the draws that choose which remembered responses go, and spread the ends of their lives.
+_REMEMBER_SEED = 40
 # Answers looked at in one sweep: a tenth of a millisecond.
 _SWEPT_ANSWERS = 1000
 # Space of meta records that mean nothing.
@@ -102,10 +113,17 @@ class Service:
 
     Args:
         encode_id: makes the form in which search results name ids.
+        tracer: told of writes; None: nobody is.
+        schedule: sets timers on the clock.
     """
 
     def __init__(
-        self, settings: Settings, clock: Clock, encode_id: Callable[[bytes], bytes]
+        self,
+        settings: Settings,
+        clock: Clock,
+        encode_id: Callable[[bytes], bytes],
+        tracer: WriteTracer | None = None,
+        schedule: Schedule = on_loop,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -113,6 +131,7 @@ class Service:
         self.progress = Progress()
         self.loading = True
         self._encode_id = encode_id
+        self._tracer = tracer
         self._indexes: dict[tuple[str, str], OpenIndex] = {}
         self._by_tenant: dict[str, dict[str, OpenIndex]] = {}
         # Those that are being dropped; and what was done by those that have been.
@@ -148,6 +167,11 @@ class Service:
             clock=clock,
             random=Random(_CACHE_SEED),  # noqa: S311 - no secret
         )
+        self._schedule = schedule
+        self._dependencies = Dependencies()
+        self._remember_budget = RememberBudget(settings.remember)
+        self._lease_holders = Holders()
+        self._facts = FactsCache()
         self._costs: dict[tuple[Metric, int, int, int, int], SearchCosts] = {}
         self.tenancy = Tenancy(
             settings,
@@ -237,6 +261,8 @@ class Service:
             index.closed = True  # a rebuild gives up
         for index in self.indexes():
             await index.drain()
+            if index.remembered is not None:
+                await index.remembered.flush()
         while self._tasks:
             await asyncio.wait(self._tasks)
         await self.tenancy.stop()
@@ -270,6 +296,10 @@ class Service:
             index = await restore_index(spec, store, self._storage, services, self.progress)
             self._open(index)
             self.embedders.begin(spec)
+        by_uid = {index.spec.uid: index for index in self.indexes()}
+        for index in by_uid.values():
+            if index.remembered is not None:
+                index.remembered.link(partial(_are_there, by_uid))
         self.loading = False
         if specs:
             _log.info(
@@ -296,6 +326,8 @@ class Service:
                 index.aliases.sweep()
                 index.cache.sweep(_SWEPT_ANSWERS)
                 index.clusters.nudge()
+                if index.remembered is not None:
+                    index.remembered.sweep()
             self.cache.sweep(_SWEPT_ANSWERS)
             if self.advisor is not None:
                 self.advisor.tick()
@@ -535,11 +567,15 @@ class Service:
                 index.refuse_queued()
                 await index.drain()
                 spec = index.spec
+                if index.remembered is not None:
+                    index.remembered.detach()
                 async with self.tenancy.audit.act(
                     actor, "index.drop", tenant, spec.name, plain_spec(spec)
                 ):
-                    await self._commit(DropIndex(spec.uid))
+                    await self._commit_drop(spec.uid)
             except BaseException:
+                if index.remembered is not None:
+                    index.remembered.attach()
                 self._open(index)
                 raise
             else:
@@ -551,6 +587,19 @@ class Service:
         # Training that is under way ends in seconds; others may create and drop meanwhile.
         await index.close()
         return True
+
+    async def _commit_drop(self, uid: int) -> None:
+        """Drop an index and, with it, what was made from its vectors."""
+        consequences = self._dependencies.consequences_of_drop(uid)
+        if consequences is None:
+            await self._commit(DropIndex(uid))
+            return
+        try:
+            await self._commit(DropIndex(uid), *consequences.changes)
+        except BaseException:
+            consequences.refused()
+            raise
+        consequences.kept()
 
     async def drop_all(self, tenant: str, actor: Actor = SERVER) -> None:
         """Drop every index of a tenant, those that are being created among them."""
@@ -727,7 +776,40 @@ class Service:
                 spawn=self._spawn,
                 settings=self.settings.clusters,
             ),
+            remember=RememberServices(
+                settings=self.settings.remember,
+                committer=self._committer,
+                clock=self.clock,
+                run=self.run,
+                spawn=self._spawn,
+                schedule=self._schedule,
+                near=self._near_services,
+                dependencies=self._dependencies,
+                budget=self._remember_budget,
+                holders=self._lease_holders,
+                facts=self._facts,
+                verifier=lambda: None if self.advisor is None else self.advisor.recalls,
+                random=Random(_REMEMBER_SEED),  # noqa: S311 - no secret
+            ),
+            tracer=self._tracer,
         )
+
+    def _near_services(self, tenant: str) -> NearServices:
+        return NearServices(
+            lane=self.lanes.lane(tenant),
+            merging=self._merge_services,
+            tail_options=TailOptions(
+                sq8_rerank_factor=self.settings.engine.sq8_rerank_factor,
+                pq_rerank_factor=self.settings.engine.pq_rerank_factor,
+            ),
+            batch_max=self.settings.engine.batch_max,
+            monotonic=self.clock.monotonic,
+            spawn=self._spawn,
+        )
+
+    def client_gone(self, client: int) -> None:
+        """A connection is no more: the leases that it held go to those who wait."""
+        self._lease_holders.gone(client)
 
     def _assign_many(
         self, centroids: Centroids, rows: Float32Matrix
@@ -744,6 +826,12 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _are_there(by_uid: Mapping[int, OpenIndex], documents: Documents) -> bool:
+    """Whether an index is there, and has all of some vectors."""
+    index = by_uid.get(documents.uid)
+    return index is not None and all(id_ in index.state.ids for id_ in documents.ids)
 
 
 def _text(name: bytes) -> str:

@@ -111,12 +111,13 @@ class IndexState:
         """No id expires before this; None where none expires."""
         return self._expiries[0][0] if self._expiries else None
 
-    def take_expired(self, now_ms: int, spared: Container[bytes]) -> list[int]:
+    def take_expired(self, now_ms: int, spared: Container[bytes]) -> tuple[list[bytes], list[int]]:
         """Release the ids that have expired, but for those in `spared` (see `spare_no_more`).
 
-        Returns the slots that they leave, whose attributes are still there.
+        Returns them, and the slots that they leave, whose attributes are still there.
         """
         heap = self._expiries
+        ids: list[bytes] = []
         slots: list[int] = []
         while heap and heap[0][0] <= now_ms:
             at, id_ = heapq.heappop(heap)
@@ -126,8 +127,9 @@ class IndexState:
                 self._spared.append((at, id_))
                 continue
             del self.expires_at_ms[id_]
+            ids.append(id_)
             slots.append(self.ids.release(id_))
-        return slots
+        return ids, slots
 
     def spare_no_more(self) -> None:
         """Let the ids that were spared expire: call it when what spared them is over."""

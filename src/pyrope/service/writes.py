@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum
@@ -73,10 +73,24 @@ class ReplaceAttributes:
     future: asyncio.Future[int | None]
 
 
+@dataclass(slots=True, eq=False)
+class LookAtVectors:
+    """Look which ids are there: after the writes before this one, and before those after it.
+
+    Attributes:
+        look: called with the ids that are missing when it is this one's turn.
+        future: resolves to the number that are there.
+    """
+
+    ids: Sequence[bytes]
+    look: Callable[[list[bytes]], None]
+    future: asyncio.Future[int | None]
+
+
 # Puts planned in one turn of the loop: about 2 ms, or 10 where attributes are kept.
 _PLANNED_AT_ONCE = 1024
 
-Write = PutVectors | RemoveVectors | ReplaceAttributes
+Write = PutVectors | RemoveVectors | ReplaceAttributes | LookAtVectors
 
 
 @dataclass(slots=True)
@@ -104,6 +118,12 @@ class Plan:
     @property
     def changes_anything(self) -> bool:
         return bool(self.puts or self.amends or self.removed)
+
+    def touched(self) -> Iterator[bytes]:
+        """Ids that are new, or not what they were."""
+        yield from (record.id for record in self.puts)
+        yield from (record.id for record in self.amends)
+        yield from self.removed
 
     @property
     def has_attributes(self) -> bool:
@@ -196,6 +216,10 @@ async def plan(writes: Iterable[Write], stored: Stored) -> Plan:
                     made.removed.append(id_)
                     made.left.append(slot)
                     answer += 1
+        elif isinstance(write, LookAtVectors):
+            missing = [id_ for id_ in write.ids if id_ not in ids]
+            write.look(missing)
+            answer = len(write.ids) - len(missing)
         else:
             answer = 0
             (id_,) = write.ids

@@ -80,6 +80,10 @@ WRITE = 100.0
 STORED = 30.0
 """Units to store a vector and its attributes, durably. A guess."""
 
+RECALL = 200.0
+"""Units to look a prompt up by its vector among remembered ones, beside `REQUEST`: what search,
+guards and calibration take, however many there are (benchmarks/micro_remembered.py)."""
+
 CHANGED = 10.0
 """Units to delete a vector, or to change its attributes. A guess."""
 

@@ -7,7 +7,10 @@ openai client uses; also with the accents of vLLM and of Ollama.
 from __future__ import annotations
 
 import base64
+import json
+import re
 import struct
+from collections.abc import Iterator
 from typing import Literal
 
 from pyrope.testing.http_server import HttpReply, HttpRequest
@@ -136,6 +139,14 @@ class OpenAIServer(ProviderServer):
         reply["usage"] = _openai_usage(self.count_in(asked, outcome.tokens_in), 0)
         return reply
 
+    def chat_reply(self, asked: Asked, completion: Json) -> HttpReply:
+        if not asked.body.get("stream"):
+            return super().chat_reply(asked, completion)
+        usage = (asked.body.get("stream_options") or {}).get("include_usage", False)
+        events = [json.dumps(chunk) for chunk in _chunks(completion, usage=usage)]
+        body = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])
+        return HttpReply(200, body.encode(), {"Content-Type": "text/event-stream"})
+
     def _choice(self, answer: Answer) -> Json:
         message: Json = {"role": "assistant", "content": answer.text}
         choice: Json = {
@@ -173,6 +184,27 @@ class OpenAIServer(ProviderServer):
         else:
             error |= {"type": "api_error", "code": None}
         return json_reply({"error": error}, problem.status, retry_header(problem))
+
+
+def _chunks(completion: Json, *, usage: bool) -> Iterator[Json]:
+    """A completion as a stream has it: a chunk for every word, and one for the end."""
+    head = {name: value for name, value in completion.items() if name not in {"choices", "usage"}}
+    head["object"] = "chat.completion.chunk"
+    for choice in completion["choices"]:
+        message = choice["message"]
+        deltas: list[Json] = [{"role": "assistant", "content": ""}]
+        deltas += [
+            {"content": word} for word in re.findall(r"\s*\S+\s*$|\s*\S+", message["content"] or "")
+        ]
+        deltas += [{name: message[name]} for name in ("refusal", "tool_calls") if message.get(name)]
+        ends = [*[None] * len(deltas), choice["finish_reason"]]
+        for delta, end in zip([*deltas, {}], ends, strict=True):
+            yield {
+                **head,
+                "choices": [{"index": choice["index"], "delta": delta, "finish_reason": end}],
+            }
+    if usage:
+        yield {**head, "choices": [], "usage": completion.get("usage")}
 
 
 def _openai_usage(count_in: int, count_out: int) -> Json:

@@ -123,7 +123,7 @@ class ProviderServer:
             case BreakOff():
                 return self._broken_off(asked, outcome)
             case Answer() | Refused() | NoCandidates() if asked.kind == "chat":
-                return json_reply(self.completion(asked, outcome))
+                return self.chat_reply(asked, self.completion(asked, outcome))
             case Vectors() if asked.kind == "embeddings":
                 return json_reply(self._embedded(asked, outcome))
         raise TypeError(f"{outcome} is no answer to {asked.kind}")
@@ -170,6 +170,10 @@ class ProviderServer:
 
     def completion(self, asked: Asked, outcome: Answer | Refused | NoCandidates) -> Json:
         raise NotImplementedError
+
+    def chat_reply(self, asked: Asked, completion: Json) -> HttpReply:
+        """How a completion is sent."""
+        return json_reply(completion)
 
     def embeddings(self, asked: Asked, rows: list[list[float]], tokens: int | None) -> Json:
         raise NotImplementedError

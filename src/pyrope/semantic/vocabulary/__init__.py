@@ -1,0 +1,1 @@
+"""Tables of words that prompts are read with."""

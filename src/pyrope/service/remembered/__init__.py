@@ -1,0 +1,1 @@
+"""Remembered responses: joins entries and calibration with store, engines and tenants."""

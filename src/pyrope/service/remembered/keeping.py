@@ -1,0 +1,689 @@
+"""The responses of one index: in memory for those who ask, in the store for the next start.
+
+A response is put into the tables before it is durable, so that whatever comes after it (the same
+prompt again, FORGET, a change of its documents) meets it; it serves when its commit is through, and
+what it replaces goes in that same commit and serves until then. What ends by a commit serves nobody
+from the turn of the loop in which the commit is handed over, and serves again if the disk refuses.
+
+What goes by itself (expired, driven out) is deleted from the store by a later commit; so are hits
+written down. After a crash the former is there again, to go again, and some of the latter are
+lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyrope.cache.query_key import text_key
+from pyrope.errors import CommandError, NoIndexError, PyropeError
+from pyrope.log import get_logger
+from pyrope.semantic.remembered.entry import (
+    Body,
+    Documents,
+    Entry,
+    Stage,
+    apply_state,
+    decode_entry,
+    encode_entry,
+    encode_state,
+    prompt_key,
+)
+from pyrope.semantic.remembered.scope import includes
+from pyrope.semantic.remembered.table import EntryTable, Partition
+from pyrope.service.remembered.dependencies import Tie
+from pyrope.service.remembered.line import Line
+from pyrope.service.remembered.near import NearSearch
+from pyrope.service.remembered.rows import Near
+from pyrope.service.remembered.services import RememberServices
+from pyrope.service.remembered.statistics import RememberStatistics, count
+from pyrope.storage.store import PutSide, SideRecord
+from pyrope.types import Float32Matrix, IndexSpec
+
+_log = get_logger(__name__)
+
+Decoded = dict[bytes, tuple[list[Entry], Float32Matrix]]
+"""Entries with their vectors, shape (n, dim), by scope."""
+
+ENTRY_KIND, STATE_KIND = 3, 4
+"""Of the side records that hold responses: what does not change of one, and what does."""
+
+# Written down in one commit: 1 ms in the thread of the store.
+_FLUSHED_AT_ONCE = 200
+# How far hits may be behind on disk.
+_FLUSH_INTERVAL_S = 5.0
+# Taken out in one turn of the loop; looked at in one.
+_EXPIRED_AT_ONCE, _LOOKED_AT_ONCE = 500, 500
+# Responses up to this length are compressed on the loop: 0.3 ms.
+_COMPRESSED_HERE = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class NewResponse:
+    """A response to be remembered.
+
+    Attributes:
+        key: of its prompt.
+        vector: of length 1, shape (dim,).
+        lifetime_ms: 0: for ever.
+        sliding: whether a hit renews it.
+        cost: units that a hit saves; None: nobody has said.
+    """
+
+    key: bytes
+    prompt: bytes
+    response: bytes
+    vector: NDArray[np.float32]
+    scope: bytes
+    lifetime_ms: int
+    sliding: bool
+    cost: float
+    tokens_in: int
+    tokens_out: int
+
+
+class Keeping:
+    """All methods are for the event loop, unless they say otherwise.
+
+    Args:
+        own_budget: bytes that the index allows its responses; 0: no limit of its own.
+        ended: told of each response that has ended, and of why.
+
+    Attributes:
+        table: all that there is.
+    """
+
+    def __init__(
+        self,
+        spec: IndexSpec,
+        services: RememberServices,
+        statistics: RememberStatistics,
+        *,
+        own_budget: Callable[[], int],
+        ended: Callable[[Entry, str], None],
+    ) -> None:
+        self.spec = spec
+        self._services = services
+        self._statistics = statistics
+        self._own_budget = own_budget
+        self._ended = ended
+        self._clock = services.clock
+        self._budget = services.budget
+        self.table = EntryTable(services.random)
+        self.near = NearSearch(spec, lambda: services.near(spec.tenant), services.clock.monotonic)
+        self._line = Line()
+        self._ties: dict[int, Tie] = {}
+        self._under_way: set[asyncio.Future[Any]] = set()
+        # Behind on disk: what has changed, and what has gone.
+        self._dirty: OrderedDict[int, Entry] = OrderedDict()
+        self._stale: list[bytes] = []
+        self._flushed_at = float("-inf")
+        self._flushing = False
+        self._detached = False
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    # -- what budgets ask -------------------------------------------------------------------------
+
+    @property
+    def entry_bytes(self) -> int:
+        return self.table.nbytes
+
+    @property
+    def own_budget(self) -> int:
+        return self._own_budget()
+
+    def evict(self, spared: Entry | None) -> bool:
+        entry = self.table.least(spared)
+        if entry is None:
+            return False
+        self._end(entry, "evicted", durable=False)
+        return True
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of responses, prompts, vectors and what finds them, in bytes."""
+        return self.table.nbytes + self.near.nbytes
+
+    @property
+    def queued(self) -> int:
+        """What waits for its turn, or for the disk."""
+        return len(self._line) + len(self._under_way)
+
+    def now_ms(self) -> int:
+        return int(self._clock.wall() * 1000)
+
+    def find(self, scope: bytes, key: bytes) -> Entry | None:
+        """The entry that may answer this very prompt now."""
+        partition = self.table.partition(scope)
+        return None if partition is None else partition.find(key, self.now_ms())
+
+    def nearest(
+        self, client: object, scope: bytes, query: NDArray[np.float32], most: int
+    ) -> list[Near] | asyncio.Future[list[Near]]:
+        """See `NearSearch.nearest`; some of them may not serve."""
+        return self.near.nearest(client, scope, query, most)
+
+    def served(self, entry: Entry) -> None:
+        """An entry has answered."""
+        self.table.used(entry)
+        now_ms = self.now_ms()
+        entry.used_ms = now_ms
+        if entry.sliding_ms:
+            entry.expires_ms = now_ms + entry.sliding_ms
+        self._touch(entry)
+
+    def _touch(self, entry: Entry) -> None:
+        self._dirty[entry.id] = entry
+
+    # -- remembering ------------------------------------------------------------------------------
+
+    def check_fits(self, nbytes: int) -> None:
+        """Raises CommandError where a response is larger than all of them may be."""
+        most = self._budget.most(self)
+        if nbytes > most:
+            raise CommandError(
+                f"the response takes {nbytes} bytes, and responses here may take {most} in all"
+            )
+
+    def remember(self, new: NewResponse, tied: asyncio.Future[Tie] | None) -> asyncio.Future[Entry]:
+        """Remember a response, durably, in place of the one of the same prompt and scope.
+
+        Args:
+            tied: its documents, as soon as it is known that they are there; None: it has none.
+
+        The future raises MisconfError where the disk refuses, CommandError where a document has
+        changed meanwhile, and what `tied` raises; nothing has been remembered then.
+        """
+        done: asyncio.Future[Entry] = asyncio.get_running_loop().create_future()
+        body: Body | None = None
+        if len(new.response) <= _COMPRESSED_HERE:
+            body = Body.of(new.response)
+        if body is not None and tied is None:
+            ready: asyncio.Future[tuple[Body, Tie | None]] = done.get_loop().create_future()
+            ready.set_result((body, None))
+        else:
+            ready = self._services.spawn(self._prepare(new, body, tied))
+        self._line.enter(
+            ready,
+            lambda: self._put(new, *ready.result(), done),
+            partial(_fail, done),
+        )
+        return done
+
+    async def _prepare(
+        self, new: NewResponse, body: Body | None, tied: asyncio.Future[Tie] | None
+    ) -> tuple[Body, Tie | None]:
+        tie = None if tied is None else await tied
+        try:
+            return body or await self._services.run(Body.of, new.response), tie
+        except BaseException:
+            if tie is not None:
+                self._services.dependencies.untie(tie)
+            raise
+
+    def _put(
+        self, new: NewResponse, body: Body, tie: Tie | None, done: asyncio.Future[Entry]
+    ) -> None:
+        """It is this response's turn: into the tables, and to the disk."""
+        if tie is not None and tie.is_broken:
+            self._services.dependencies.untie(tie)
+            _fail(done, CommandError("a document that the response depends on has just changed"))
+            return
+        now_ms = self.now_ms()
+        entry = Entry(
+            id=self._new_id(),
+            key=new.key,
+            prompt=new.prompt,
+            scope=new.scope,
+            body=body,
+            created_ms=now_ms,
+            expires_ms=now_ms + new.lifetime_ms if new.lifetime_ms else 0,
+            sliding_ms=new.lifetime_ms if new.sliding else 0,
+            cost=new.cost,
+            tokens_in=new.tokens_in,
+            tokens_out=new.tokens_out,
+            vector_bytes=new.vector.nbytes,
+            documents=None if tie is None else tie.documents,
+        )
+        self._add(entry)
+        if entry.older is not None:
+            # It is of the prompt, and not of the response.
+            entry.evidence = entry.older.evidence
+        if tie is not None:
+            tie.entry = entry
+            self._ties[entry.id] = tie
+        replaced = []
+        older = entry.older
+        while older is not None:
+            replaced.append(older)
+            older = older.older
+        record = encode_entry(entry, new.vector.astype("<f4").tobytes())
+        changes = [PutSide(self.spec.uid, ENTRY_KIND, entry.record_key, record)]
+        changes += self.leaving(replaced)
+        self._commit(
+            changes,
+            partial(self._put_durably, entry, new.vector, replaced, done),
+            partial(self._put_failed, entry, replaced, done),
+        )
+
+    def _new_id(self) -> int:
+        while True:
+            number = secrets.randbits(64)
+            if self.table.get(number) is None:
+                return number
+
+    def _put_durably(
+        self,
+        entry: Entry,
+        vector: NDArray[np.float32],
+        replaced: Sequence[Entry],
+        done: asyncio.Future[Entry],
+    ) -> None:
+        for older in replaced:
+            self._end(older, "replaced", durable=True)
+        if entry.stage is Stage.GONE:
+            _fail(done, CommandError("a document that the response depends on has just changed"))
+            return
+        entry.stage = Stage.LIVE
+        self.near.add(entry, vector)
+        self._statistics.remembered += 1
+        self._budget.make_room(self, spared=entry)
+        if not done.done():
+            done.set_result(entry)
+
+    def _put_failed(
+        self,
+        entry: Entry,
+        replaced: Sequence[Entry],
+        done: asyncio.Future[Entry],
+        error: BaseException,
+    ) -> None:
+        self.stays(replaced)
+        self._remove(entry)
+        _fail(done, error)
+
+    # -- ending -----------------------------------------------------------------------------------
+
+    def forget(self, number: int) -> asyncio.Future[int]:
+        """Forget an entry, durably. The future resolves to 1, or to 0 where there was none."""
+        return self._forget(lambda: filter(None, [self.table.get(number)]))
+
+    def forget_prompt(self, key: bytes) -> asyncio.Future[int]:
+        """Forget a prompt in all scopes. The future resolves to the number of responses."""
+        return self._forget(
+            lambda: chain.from_iterable(_line_of(one, key) for one in self.table.partitions())
+        )
+
+    def forget_scope(self, pairs: Sequence[tuple[bytes, bytes]]) -> asyncio.Future[int]:
+        """Forget what is in scopes that have all of these fields, with these values.
+
+        The future resolves to the number of responses.
+        """
+        return self._forget(
+            lambda: chain.from_iterable(
+                _line_of(one, key)
+                for one in self.table.partitions()
+                if includes(one.scope, pairs)
+                for key in list(one.newest)
+            )
+        )
+
+    def _forget(self, found: Callable[[], Iterable[Entry]]) -> asyncio.Future[int]:
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._line.enter(
+            None, lambda: self._services.spawn(self._forget_found(found(), done)), _never
+        )
+        return done
+
+    async def _forget_found(self, found: Iterable[Entry], done: asyncio.Future[int]) -> None:
+        """Forget entries, all in one commit; the loop gets its turn in between."""
+        now_ms = self.now_ms()
+        entries: list[Entry] = []
+        changes: list[PutSide] = []
+        # Of those of one prompt, one is counted, and of what is on its way out, none.
+        prompts: set[tuple[bytes, bytes]] = set()
+        for entry in found:
+            if entry.leaving or entry.stage is Stage.GONE:
+                continue
+            if not entry.is_over(now_ms):
+                prompts.add((entry.scope, entry.key))
+            entries.append(entry)
+            changes += self.leaving([entry])
+            if len(entries) % _LOOKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        try:
+            if changes:
+                await self.put(changes)
+        except BaseException as error:  # noqa: BLE001 - whoever asked is told
+            self.stays(entries)
+            _fail(done, error)
+            return
+        for number, entry in enumerate(entries):
+            self._end(entry, "forgotten", durable=True)
+            if number % _LOOKED_AT_ONCE == _LOOKED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+        if not done.done():
+            done.set_result(len(prompts))
+
+    def leaving(self, entries: Sequence[Entry]) -> list[PutSide]:
+        """Serve them no more until `stays`; changes that end them for good."""
+        uid = self.spec.uid
+        changes: list[PutSide] = []
+        for entry in entries:
+            entry.leaving += 1
+            key = entry.record_key
+            changes += (PutSide(uid, ENTRY_KIND, key, None), PutSide(uid, STATE_KIND, key, None))
+        return changes
+
+    def stays(self, entries: Sequence[Entry]) -> None:
+        """Those changes were refused."""
+        for entry in entries:
+            entry.leaving -= 1
+
+    def gone(self, entries: Sequence[Entry], *, durable: bool, reason: str = "changed") -> None:
+        """They have ended; unless that is durable already, it is still to be made so."""
+        for entry in entries:
+            self._end(entry, reason, durable=durable)
+
+    def _end(self, entry: Entry, reason: str, *, durable: bool) -> None:
+        """An entry is no more; it has been if nobody finds it here."""
+        if not self._remove(entry):
+            return
+        count(self._statistics.gone, reason)
+        if not durable:
+            self._stale.append(entry.record_key)
+        self._ended(entry, reason)
+
+    def _add(self, entry: Entry) -> None:
+        before = self.table.nbytes
+        self.table.add(entry)
+        self._budget.changed(self, self.table.nbytes - before)
+
+    def _remove(self, entry: Entry) -> bool:
+        before = self.table.nbytes
+        if not self.table.remove(entry):
+            return False
+        self.near.remove(entry)
+        self._dirty.pop(entry.id, None)
+        tie = self._ties.pop(entry.id, None)
+        if tie is not None:
+            self._services.dependencies.untie(tie)
+        self._budget.changed(self, self.table.nbytes - before)
+        return True
+
+    # -- feedback ---------------------------------------------------------------------------------
+
+    def quarantine(self, entry: Entry, more: Sequence[PutSide] = ()) -> asyncio.Future[None]:
+        """Let an entry serve nobody any more, durably; from this very turn of the loop on.
+
+        Args:
+            more: changes that belong to it.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        before = entry.is_quarantined
+        entry.is_quarantined = True
+
+        def quarantined() -> None:
+            self._statistics.quarantined += not before
+            if not done.done():
+                done.set_result(None)
+
+        def refused(error: BaseException) -> None:
+            entry.is_quarantined = before
+            _fail(done, error)
+
+        change = PutSide(self.spec.uid, STATE_KIND, entry.record_key, encode_state(entry))
+        self._commit([change, *more], quarantined, refused)
+        return done
+
+    def changed(self, entry: Entry) -> None:
+        """Something of an entry has changed that is to be written down some time."""
+        self._touch(entry)
+
+    def put(self, changes: Sequence[PutSide]) -> asyncio.Future[None]:
+        """Make something else about the responses durable."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if changes:
+            self._commit(changes, partial(_succeed, done), partial(_fail, done))
+        else:
+            done.set_result(None)
+        return done
+
+    # -- now and then -----------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """Take out what has expired, and let the disk follow."""
+        for entry in self.table.expired(self.now_ms(), _EXPIRED_AT_ONCE):
+            self._end(entry, "expired", durable=False)
+        if self._stale or self._dirty:
+            now = self._clock.monotonic()
+            if not self._flushing and (
+                len(self._stale) >= _FLUSHED_AT_ONCE or now - self._flushed_at >= _FLUSH_INTERVAL_S
+            ):
+                self._flush()
+        self.make_room()
+        self.near.nudge()
+
+    def make_room(self) -> None:
+        """Keep to the budgets there are."""
+        if len(self.table):
+            self._budget.make_room(self)
+
+    def _flush(self) -> None:
+        """Write down some of what is behind."""
+        uid = self.spec.uid
+        stale, self._stale = self._stale[:_FLUSHED_AT_ONCE], self._stale[_FLUSHED_AT_ONCE:]
+        dirty: list[Entry] = []
+        while self._dirty and len(dirty) + len(stale) < _FLUSHED_AT_ONCE:
+            _, entry = self._dirty.popitem(last=False)
+            dirty.append(entry)
+        if not self._dirty and not self._stale:
+            self._flushed_at = self._clock.monotonic()
+        changes = [PutSide(uid, kind, key, None) for key in stale for kind in _KINDS]
+        # What is not durable itself has nothing to be written down; it comes later.
+        changes += [
+            PutSide(uid, STATE_KIND, entry.record_key, encode_state(entry))
+            for entry in dirty
+            if entry.stage is Stage.LIVE
+        ]
+        if not changes:
+            return
+        self._flushing = True
+
+        def flushed() -> None:
+            self._flushing = False
+
+        def refused(_error: BaseException) -> None:
+            self._flushing = False
+            self._flushed_at = self._clock.monotonic()
+            self._stale += stale
+            for entry in dirty:
+                if entry.stage is Stage.LIVE:
+                    self._touch(entry)
+
+        self._commit(changes, flushed, refused)
+
+    async def flush(self) -> None:
+        """Write down all that is behind; what the disk refuses is lost."""
+        await self.drain()
+        while self._stale or self._dirty:
+            left = len(self._stale) + len(self._dirty)
+            self._flush()
+            await self.drain()
+            if len(self._stale) + len(self._dirty) >= left:
+                _log.error("hits of remembered responses are lost", index=self.spec.name, n=left)
+                return
+
+    async def drain(self) -> None:
+        """Return once everything that was queued is through."""
+        while len(self._line) or self._under_way:
+            await self._line.drain()
+            if self._under_way:
+                await asyncio.wait(self._under_way)
+
+    # -- dropping and closing ---------------------------------------------------------------------
+
+    def detach(self) -> None:
+        """Nothing is written any more, nor ended by a document: the index is being dropped."""
+        self._detached = True
+        for tie in self._ties.values():
+            self._services.dependencies.untie(tie)
+
+    def attach(self) -> None:
+        """It is not dropped after all."""
+        if not self._detached:
+            return
+        self._detached = False
+        for number, tie in list(self._ties.items()):
+            entry = tie.entry
+            again = self._services.dependencies.tie(self, tie.documents)
+            again.entry = entry
+            self._ties[number] = again
+
+    async def close(self) -> None:
+        """Give the memory back; nothing is asked any more."""
+        self.detach()
+        self._ties.clear()
+        for entry in self.table:
+            self._remove(entry)
+        await self.near.close()
+
+    # -- restoring --------------------------------------------------------------------------------
+
+    def decode(self, records: list[SideRecord]) -> Decoded:
+        """Read what the store holds; in any thread.
+
+        Args:
+            records: of responses and their states; emptied on the way.
+
+        Raises:
+            EntryFormatError: a newer Pyrope wrote one of them.
+        """
+        states: dict[bytes, bytes] = {}
+        by_scope: dict[bytes, tuple[list[Entry], list[bytes]]] = {}
+        now_ms = self.now_ms()
+        known: set[bytes] = set()
+        # In order of their kind: states come last, and so are popped first.
+        records.sort(key=lambda record: record.kind)
+        while records:
+            record = records.pop()
+            if record.kind == STATE_KIND:
+                states[record.key] = record.value
+                continue
+            entry, vector = decode_entry(record.key, record.value)
+            entry.key = prompt_key(text_key(entry.prompt).identity)
+            state = states.get(record.key)
+            if state is not None:
+                apply_state(entry, state)
+            known.add(record.key)
+            if entry.is_over(now_ms) or len(vector) != 4 * self.spec.dim:
+                self._stale.append(record.key)
+                continue
+            entries, vectors = by_scope.setdefault(entry.scope, ([], []))
+            entries.append(entry)
+            vectors.append(vector)
+        self._stale += [key for key in states if key not in known]
+        return {
+            scope: (
+                entries,
+                np.frombuffer(b"".join(vectors), "<f4").reshape(len(entries), -1),
+            )
+            for scope, (entries, vectors) in by_scope.items()
+        }
+
+    async def restore(self, decoded: Decoded) -> None:
+        """Take up what `decode` found, before anyone sees the index."""
+        while decoded:
+            scope, (entries, vectors) = decoded.popitem()
+            for number, entry in enumerate(entries):
+                if number % _LOOKED_AT_ONCE == _LOOKED_AT_ONCE - 1:
+                    await asyncio.sleep(0)
+                self._add(entry)
+            await self.near.add_many(scope, entries, vectors)
+
+    def link(self, documents_there: Callable[[Documents], bool]) -> None:
+        """Tie what was restored to its documents; those whose documents are gone go, too."""
+        for entry in self.table:
+            if entry.documents is None:
+                continue
+            if documents_there(entry.documents):
+                tie = self._services.dependencies.tie(self, entry.documents)
+                tie.entry = entry
+                self._ties[entry.id] = tie
+            else:
+                self._end(entry, "changed", durable=False)
+
+    # -- commits ----------------------------------------------------------------------------------
+
+    def _commit(
+        self,
+        changes: Sequence[PutSide],
+        kept: Callable[[], None],
+        refused: Callable[[BaseException], None],
+    ) -> None:
+        """Hand changes to the disk, and call one of the other two when it is through."""
+        if self._detached:
+            refused(NoIndexError(f"the index '{self.spec.name}' has been dropped"))
+            return
+        try:
+            future = self._services.committer.commit(*changes)
+        except RuntimeError:
+            refused(PyropeError("the server is stopping"))
+            return
+        self._under_way.add(future)
+
+        def through(outcome: asyncio.Future[None]) -> None:
+            self._under_way.discard(future)
+            if outcome.cancelled():
+                refused(PyropeError("the server is stopping"))
+            elif (error := outcome.exception()) is not None:
+                refused(error)
+            else:
+                kept()
+
+        future.add_done_callback(through)
+
+
+_KINDS = (ENTRY_KIND, STATE_KIND)
+
+
+def _line_of(partition: Partition, key: bytes) -> list[Entry]:
+    """The entries of a prompt, newest first."""
+    found = []
+    entry = partition.newest.get(key)
+    while entry is not None:
+        found.append(entry)
+        entry = entry.older
+    return found
+
+
+def _never(error: BaseException) -> None:
+    """What waits for nothing is refused by nothing."""
+    raise error
+
+
+def _succeed(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
+
+
+def _fail(done: asyncio.Future[Any], error: BaseException) -> None:
+    if done.done():
+        return
+    if isinstance(error, asyncio.CancelledError):
+        done.cancel()
+    else:
+        done.set_exception(error)

@@ -1,0 +1,76 @@
+"""Prompts that are near one another and may or may not mean the same: a language model is asked.
+
+Off the path: the caller has had its answer, which was none. What the model says becomes a verdict
+on the pair, which is weighed like any other; where it is trusted enough, the next one to ask is
+served.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from pyrope.clock import Clock
+from pyrope.config import LlmSettings, RememberSettings
+from pyrope.llm.job import Job, JobKind
+from pyrope.llm.questions import VerifyQuestion, bytes_of
+from pyrope.semantic.remembered.entry import Entry
+from pyrope.service.advice_work import RecallWork
+from pyrope.service.remembered.asking import Asked
+from pyrope.service.remembered.judging import Look
+from pyrope.service.remembered.memory import IndexMemory
+
+# More likely wrong than that: it is not worth a question.
+_MOST_ERROR = 0.8
+# Pairs that are not asked about again, whatever came of it.
+_ASKED = 4096
+# What a hit is worth of which nobody has said what it saves, in cost units: a guess.
+_USUAL_COST = 10_000.0
+
+
+class RecallVerifier:
+    """One of a server. For the event loop.
+
+    Args:
+        llm, remember: read at every use.
+        submit: has a question asked.
+    """
+
+    def __init__(
+        self,
+        llm: LlmSettings,
+        remember: RememberSettings,
+        clock: Clock,
+        submit: Callable[[Job], object],
+    ) -> None:
+        self._llm = llm
+        self._remember = remember
+        self._clock = clock
+        self._submit = submit
+        self._asked: OrderedDict[tuple[int, bytes, bytes, bytes], None] = OrderedDict()
+
+    def wonder(self, memory: IndexMemory, asked: Asked, entry: Entry, look: Look) -> None:
+        """Have the model asked, if it is open and worth it; 20 us."""
+        most = self._llm.text_bytes
+        if not self._remember.verify or max(len(asked.prompt), len(entry.prompt)) > most:
+            return
+        error = memory.judge.judge(look).error
+        name = memory.uid, asked.scope, asked.key, entry.key
+        if error > _MOST_ERROR or name in self._asked:
+            return
+        self._asked[name] = None
+        if len(self._asked) > _ASKED:
+            self._asked.popitem(last=False)
+        question = VerifyQuestion(asked.prompt.decode(), entry.prompt.decode())
+        work = RecallWork(
+            memory.uid,
+            question,
+            is_wanted=lambda: memory.may_learn(entry),
+            answered=lambda same: memory.verified(asked, entry, look, same=same),
+        )
+        value = (1.0 - error) * (entry.cost or _USUAL_COST)
+        deadline = self._clock.monotonic() + self._llm.job_ttl_s
+        memory.statistics.verifications += 1
+        self._submit(
+            Job(JobKind.VERIFY, memory.tenant, name, value, deadline, work, bytes_of(question))
+        )

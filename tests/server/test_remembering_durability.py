@@ -1,0 +1,135 @@
+"""What is remembered survives kill -9: all that was acknowledged, and nothing by half."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import redis
+
+from processes import PyropeProcess, pyrope_process
+
+_DIM = 8
+_DOCUMENTS = 8
+
+
+def vector(number: int) -> bytes:
+    return np.random.default_rng(number).standard_normal(_DIM).astype("<f4").tobytes()
+
+
+class Writer(threading.Thread):
+    """Remembers, forgets and changes documents until the connection breaks.
+
+    Attributes:
+        acknowledged: responses by prompt, None where there is none; of what is in doubt, nothing.
+    """
+
+    def __init__(self, process: PyropeProcess, number: int, enough: threading.Event) -> None:
+        super().__init__()
+        self.client = process.client(retry=None)
+        self.number = number
+        self.enough = enough
+        self.acknowledged: dict[str, str | None] = {}
+        self.made_from: dict[str, str] = {}
+        self.in_doubt: set[str] = set()
+
+    def run(self) -> None:
+        step = 0
+        try:
+            while True:
+                step += 1
+                self.step(step)
+                if step == 80:
+                    self.enough.set()
+        except redis.RedisError:
+            pass
+
+    def step(self, step: int) -> None:
+        prompt = f"question {self.number} {step % 20}"
+        if step % 7 == 0:
+            self.in_doubt = {prompt}
+            self.client.execute_command("VECTOR.FORGET", "i", "PROMPT", prompt)
+            self.settle(prompt, None)
+        elif step % 11 == 0:
+            # Each writer has documents of its own.
+            document = f"d{self.number}-{step % _DOCUMENTS}"
+            self.in_doubt = {p for p, made_from in self.made_from.items() if made_from == document}
+            self.client.execute_command("VECTOR.ADD", "docs", document, "FP32", vector(step))
+            for one in list(self.in_doubt):
+                self.settle(one, None)
+        else:
+            document = f"d{self.number}-{step % _DOCUMENTS}"
+            words: tuple[Any, ...] = ("DEPENDS", "docs", 1, document) if step % 3 == 0 else ()
+            self.in_doubt = {prompt}
+            response = f"{prompt}: {step} " + "x" * (step % 5 * 400)
+            self.client.execute_command(
+                "VECTOR.REMEMBER", "i", prompt, response, "FP32", vector(step), *words
+            )
+            self.settle(prompt, response)
+            if words:
+                self.made_from[prompt] = document
+        self.in_doubt = set()
+
+    def settle(self, prompt: str, response: str | None) -> None:
+        self.acknowledged[prompt] = response
+        self.made_from.pop(prompt, None)
+
+
+def check(client: redis.Redis, expected: dict[str, str | None]) -> None:
+    for prompt, response in expected.items():
+        # Exactly, and nothing that is only near.
+        found = client.execute_command(
+            "VECTOR.RECALL", "i", prompt, "FP32", vector(0), "MAXERROR", 0
+        )
+        assert found == (None if response is None else response.encode()), prompt
+
+
+def test_every_acknowledged_response_survives_kill_9(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    expected: dict[str, str | None] = {}
+    for round_ in range(2):
+        with pyrope_process(data) as process:
+            with process.client() as client:
+                for index in ("i", "docs"):
+                    client.execute_command("VECTOR.CREATE", index, "DIM", _DIM, "NX")
+                check(client, expected)
+                writers = []
+                for number in range(round_ * 3, round_ * 3 + 3):
+                    for document in range(_DOCUMENTS):
+                        id_ = f"d{number}-{document}"
+                        client.execute_command("VECTOR.ADD", "docs", id_, "FP32", vector(1))
+                    writers.append(Writer(process, number, threading.Event()))
+            for writer in writers:
+                writer.start()
+            for writer in writers:
+                assert writer.enough.wait(60)
+            process.kill()
+            for writer in writers:
+                writer.join()
+                writer.client.close()
+                settled = writer.acknowledged.items()
+                expected |= {p: r for p, r in settled if p not in writer.in_doubt}
+    with pyrope_process(data) as process, process.client() as client:
+        check(client, expected)
+        # What depends on a document still does.
+        survivors = [p for p, r in expected.items() if r is not None]
+        assert len(survivors) > 20
+        assert process.terminate() == 0
+
+
+def test_quarantine_and_verdicts_survive_kill_9(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with pyrope_process(data) as process, process.client() as client:
+        client.execute_command("VECTOR.CREATE", "i", "DIM", _DIM)
+        bad = client.execute_command("VECTOR.REMEMBER", "i", "one", "wrong", "FP32", vector(1))
+        client.execute_command("VECTOR.FEEDBACK", "i", bad, "BAD", "PROMPT", "another one")
+        process.kill()
+    with pyrope_process(data) as process, process.client() as client:
+        words = ("FP32", vector(1), "THRESHOLD", 0.5)
+        assert client.execute_command("VECTOR.RECALL", "i", "one", *words) is None
+        client.execute_command("VECTOR.REMEMBER", "i", "one", "right", "FP32", vector(1))
+        assert client.execute_command("VECTOR.RECALL", "i", "one", *words) == b"right"
+        assert client.execute_command("VECTOR.RECALL", "i", "another one", *words) is None
+        assert process.terminate() == 0
