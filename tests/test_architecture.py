@@ -14,7 +14,7 @@ FLOORS = (
     {"__init__"},
     {"errors", "types"},
     {"client", "clock", "config", "http_client", "log", "metrics", "native_threads"},
-    {"cache", "embed", "engine", "llm", "resp", "semantic", "storage", "tenants", "tracing"},
+    {"cache", "embed", "engine", "integrations", "llm", "resp", "semantic", "storage", "tenants", "tracing"},
     {"service"},
     {"commands"},
     {"console", "http", "server"},
@@ -35,8 +35,10 @@ HOMES = {
     "h11": {"http"},
     "hnswlib": {"engine"},
     "httpx2": {"embed", "http_client", "llm"},
+    "langchain_core": {"integrations.langchain"},
+    "litellm": {"integrations.litellm"},
     "lmdb": {"storage"},
-    "openai": {"embed", "llm"},
+    "openai": {"embed", "integrations.openai", "integrations.openai_streams", "llm"},
     "opentelemetry": {"tracing"},
     "prometheus_client": {"http"},
     "pydantic": {"config", "http", "llm"},
@@ -109,6 +111,8 @@ def _breaches_inside(room: str, other: str) -> Iterator[str]:
         yield f"{room} imports {other}, which is not below it"
     elif room == "resp" and other != "errors":
         yield f"resp imports {other}: it may import errors only"
+    elif room == "integrations" and other not in {"client", "clock", "errors", "types"}:
+        yield f"integrations imports {other}: it is a client's, and may import the client only"
     elif room == "service" and other == "resp":
         yield "service imports resp: bytes are the business of commands and server"
 
@@ -140,6 +144,8 @@ def test_a_module_uses_one_native_engine_at_most(path: Path) -> None:
         ("server.connection", "from pyrope.testing.clock import ManualClock"),
         ("server.connection", "from pyrope.cli import run"),
         ("server.connection", "import uvloop"),
+        ("integrations.openai", "from pyrope.config import Settings"),
+        ("integrations.function", "import openai"),
     ],
 )
 def test_a_forbidden_import_is_noticed(module: str, text: str) -> None:

@@ -37,7 +37,7 @@ def test_the_worker_is_seen_paused_and_resumed_as_on_the_wire() -> None:
         assert admin.post("/v1/llm/resume").status_code == 204
         assert status_of(wire)["state"] == b"idle"
         acts = [entry["act"] for entry in admin.get("/v1/audit").json()["items"]]
-        assert acts[-2:] == ["llm.pause", "llm.resume"]
+        assert acts[:2] == ["llm.resume", "llm.pause"]
 
 
 def status_of(wire: redis.Redis) -> dict[str, object]:

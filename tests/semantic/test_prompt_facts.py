@@ -37,7 +37,6 @@ def test_numbers_are_brought_to_one_form(text: str, numbers: tuple[str, ...]) ->
         ("20 C", {("temperature", "celsius")}),
         ("$5 or €5", {("money", "$"), ("money", "€")}),
         ("50%", {("share", "%")}),
-        ("in a bar of m", {("pressure", "pascal")} ^ {("pressure", "pascal")}),
     ],
 )
 def test_units_are_found_beside_numbers_and_by_their_names(
@@ -71,7 +70,7 @@ def test_dates_need_a_capital_where_their_names_have_another_meaning() -> None:
 def test_identifiers_symbols_and_quotes_are_told_from_words() -> None:
     facts = facts_of("Does foo_bar of v1.2.3 log 'no luck' to /var/log/x or a != b?")
     assert facts.identifiers == {"foo_bar", "v1.2.3", "/var/log/x"}
-    assert facts.symbols == {"!=" [1:]} or facts.symbols == {"="}
+    assert facts.symbols == {"!="}
     assert facts.quotes == {"no luck"}
 
 

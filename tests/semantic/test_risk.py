@@ -13,7 +13,7 @@ SURE = np.diag([1e-6, 1e-6])
 
 
 def flat() -> TailRisk:
-    return TailRisk(np.full(BINS, 1 / BINS), SURE)
+    return TailRisk(np.full(BINS, 1 / BINS), 40_000, SURE)
 
 
 def truth_from(score: float) -> float:
@@ -41,8 +41,14 @@ def test_the_average_is_below_the_error_of_the_score_itself() -> None:
 
 
 def test_uncertainty_about_the_model_raises_the_bound() -> None:
-    unsure = TailRisk(np.full(BINS, 1 / BINS), np.diag([0.25, 0.01]))
+    unsure = TailRisk(np.full(BINS, 1 / BINS), 40_000, np.diag([0.25, 0.01]))
     assert unsure.bound(2.0) > flat().bound(2.0) * 1.3
+
+
+def test_a_prior_that_was_fitted_to_few_pairs_is_less_certain() -> None:
+    few = TailRisk(np.full(BINS, 1 / BINS), 2_000, SURE)
+    assert few.bound(3.0) > flat().bound(3.0) * 1.1
+    assert few.error(3.0) == flat().error(3.0)
 
 
 def test_traffic_near_the_score_counts_for_more_than_what_rarely_comes() -> None:

@@ -59,6 +59,7 @@ class Bench:
         self.stand_in = stand_in
         self.clock = clock
         self.oracle = Oracle(meaning)
+        self._told = 0
         stand_in.chat = self.oracle
 
     @property
@@ -83,8 +84,12 @@ class Bench:
         return index
 
     async def questions(self) -> list[dict[str, Any]]:
-        """Have everything asked that is worth it by now; the documents that the model was given."""
-        before = len(self.oracle.asked)
+        """Have everything asked that is worth it by now.
+
+        Returns:
+            The documents that the model was given since the last time. The service looks for
+            questions by itself, too, ten times a second.
+        """
         async with asyncio.timeout(20):
             while True:
                 self.advisor.tick()
@@ -92,7 +97,9 @@ class Bench:
                 if not (told.queued_current or told.running_current or self.advisor.has_pending):
                     break
                 await asyncio.sleep(0.002)
-        return self.oracle.asked[before:]
+        new = self.oracle.asked[self._told :]
+        self._told += len(new)
+        return new
 
     def listener(self, index: OpenIndex) -> IndexAdvisor:
         found = self.advisor.of_index(index.spec.uid)

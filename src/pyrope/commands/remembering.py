@@ -334,7 +334,7 @@ def recall(context: Context, args: list[bytes]) -> Any:
         )
     known = memory.recall_known(asked)
     if known is not None:
-        return _answered(context, known, partial(_rendered, rendering, context, REQUEST))
+        return _answered(rendering, context, known, REQUEST)
     then = partial(_recall, asked=asked, rendering=rendering)
     if blob is not None:
         return then(context, index, blob)
@@ -346,7 +346,7 @@ def _recall(
     context: Context, index: OpenIndex, blob: bytes, *, asked: Asked, rendering: Rendering
 ) -> Any:
     outcome = index.memory.recall_near(asked, unit(blob))
-    return _answered(context, outcome, partial(_rendered, rendering, context, REQUEST + RECALL))
+    return _answered(rendering, context, outcome, REQUEST + RECALL)
 
 
 def _rendered(
@@ -362,27 +362,35 @@ def _rendered(
     return rendering.render(recalled, protocol)
 
 
-def _answered(context: Context, outcome: Recalled | asyncio.Future[Recalled], render: Any) -> Any:
+def _answered(
+    rendering: Rendering,
+    context: Context,
+    outcome: Recalled | asyncio.Future[Recalled],
+    units: float,
+) -> Any:
     """The reply, at a moment that tells nothing where that is wanted."""
-    service = context.server.service
+    render = partial(_rendered, rendering, context, units)
     blur_s = context.server.settings.remember.blur_ms / 1000
     if blur_s:
-        return Pending(service.spawn(_blurred(context, outcome, blur_s)), render)
+        late = _blurred(context, outcome, rendering.received_at, blur_s)
+        return Pending(context.server.service.spawn(late), render)
     if isinstance(outcome, Recalled):
         return render(outcome, context.client.protocol)
     return Pending(outcome, render)
 
 
 async def _blurred(
-    context: Context, outcome: Recalled | asyncio.Future[Recalled], blur_s: float
+    context: Context,
+    outcome: Recalled | asyncio.Future[Recalled],
+    received_at: float,
+    blur_s: float,
 ) -> Recalled:
     """Hand an outcome on at the next multiple of so many seconds after it was asked for."""
-    monotonic = context.server.clock.monotonic
-    began = monotonic()
     try:
         return outcome if isinstance(outcome, Recalled) else await outcome
     finally:
-        await asyncio.sleep(blur_s - (monotonic() - began) % blur_s)
+        passed = context.server.clock.monotonic() - received_at
+        await asyncio.sleep(blur_s - passed % blur_s)
 
 
 # -- FORGET and FEEDBACK ---------------------------------------------------------------------------

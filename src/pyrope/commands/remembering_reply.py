@@ -24,7 +24,7 @@ class Rendering:
     ) -> None:
         self._context = context
         self._asked = asked
-        self._received_at = received_at
+        self.received_at = received_at
         self._with_info = with_info
 
     def render(self, recalled: Recalled, _protocol: int) -> Any:
@@ -55,7 +55,7 @@ class Rendering:
             "lease": recalled.lease,
             "waited_ms": round(1000 * recalled.waited_s),
             "request_id": server.request_id(self._context.client),
-            "latency_us": round(1e6 * (server.clock.monotonic() - self._received_at)),
+            "latency_us": round(1e6 * (server.clock.monotonic() - self.received_at)),
         }
 
 

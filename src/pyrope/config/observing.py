@@ -37,7 +37,7 @@ class MetricsSettings(Group):
 
 
 class TracingSettings(Group):
-    """Traces of commands, sent to a collector of OpenTelemetry; `pip install pyrope[tracing]`."""
+    """Traces of commands, sent to a collector of OpenTelemetry; `pip install pyrope-server[tracing]`."""
 
     share: float = setting(
         0,

@@ -23,6 +23,7 @@ try:
     import litellm
     from litellm.caching.caching import Cache, CacheMode
     from litellm.integrations.custom_logger import CustomLogger
+    from litellm.types.caching import LiteLLMCacheType
     from litellm.types.utils import all_litellm_params
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
@@ -45,7 +46,7 @@ _NO_MATTER = frozenset(
 )
 
 
-class PyropeCache(Cache):  # type: ignore[misc]  # litellm's classes are not annotated
+class PyropeCache(Cache):
     """Remembers what LiteLLM's models say.
 
     Args:
@@ -56,7 +57,9 @@ class PyropeCache(Cache):  # type: ignore[misc]  # litellm's classes are not ann
     def __init__(self, cache: ResponseCache, mode: CacheMode = CacheMode.default_on) -> None:
         # What there is of LiteLLM's own behind it, in memory, is never used.
         super().__init__(
-            type="local", mode=mode, supported_call_types=["completion", "acompletion"]
+            type=LiteLLMCacheType.LOCAL,
+            mode=mode,
+            supported_call_types=["completion", "acompletion"],
         )
         self._responses = cache
         self._turns = OpenTurns()
@@ -75,7 +78,7 @@ class PyropeCache(Cache):  # type: ignore[misc]  # litellm's classes are not ann
 
     def add_cache(self, result: Any, **kwargs: Any) -> None:
         """Remember a response."""
-        if not self.should_use_cache(**kwargs):
+        if not self._is_wanted(kwargs):
             return
         turn = self._turns.take(("sync", kwargs.get("litellm_call_id")))
         turn = turn or Turn(self._question(kwargs))
@@ -95,7 +98,7 @@ class PyropeCache(Cache):  # type: ignore[misc]  # litellm's classes are not ann
         self, result: Any, dynamic_cache_object: object = None, **kwargs: Any
     ) -> None:
         """As `add_cache`."""
-        if not self.should_use_cache(**kwargs):
+        if not self._is_wanted(kwargs):
             return
         turn = self._turns.take((_here(), kwargs.get("litellm_call_id")))
         turn = turn or Turn(self._question(kwargs))
@@ -117,10 +120,13 @@ class PyropeCache(Cache):  # type: ignore[misc]  # litellm's classes are not ann
 
     # -- parts ------------------------------------------------------------------------------------
 
+    def _is_wanted(self, kwargs: Mapping[str, Any]) -> bool:
+        return bool(self.should_use_cache(**kwargs))  # type: ignore[no-untyped-call]  # it is not
+
     def _question(self, kwargs: dict[str, Any]) -> Question | None:
         """What is asked; None: the memory has nothing to do with it."""
         control = kwargs.get("cache") or {}
-        if not self.should_use_cache(**kwargs) or control.get("no-cache") is True:
+        if not self._is_wanted(kwargs) or control.get("no-cache") is True:
             return None
         try:
             found = split(kwargs.get("messages") or ())
@@ -157,7 +163,7 @@ class PyropeCache(Cache):  # type: ignore[misc]  # litellm's classes are not ann
         return {"key": key, "api_base": given.get("api_base"), "given": unknown}
 
 
-class _Failures(CustomLogger):  # type: ignore[misc]  # as above
+class _Failures(CustomLogger):
     """Ends the turn of a call that has failed, so that others need not wait for it."""
 
     def __init__(self, cache: ResponseCache, turns: OpenTurns) -> None:

@@ -42,13 +42,18 @@ def question(prompt: str, via: str, given: object, scope: Mapping[str, str]) -> 
         scope: fields of every scope.
 
     Returns:
-        None: it is not to be looked up, for the call's options say so, or the prompt is blank.
+        None: it is not to be looked up, for the call's options say so, or the prompt is blank, or
+        no text that can be sent.
 
     Raises:
         TypeError: `given` holds what has no form to compare it by.
     """
     call = current()
     if not call.enabled or not prompt.strip():
+        return None
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:
         return None
     fields = {**scope, **call.scope, VIA: via, REQUEST: digest(given)}
     return Question(prompt, fields, call)
@@ -70,8 +75,8 @@ def _plain(value: Any) -> Any:
     dump = getattr(value, "model_dump", None)
     if callable(dump):
         return dump(mode="json", exclude_unset=True)
-    if isinstance(value, tuple | set | frozenset):
-        return sorted(map(str, value)) if not isinstance(value, tuple) else list(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a request with {type(value).__name__} in it cannot be compared with others")

@@ -149,7 +149,7 @@ class Calibrator:
     def _adopt(self, prior: Prior) -> None:
         self._prior = prior
         self._beliefs = Beliefs((prior.spread, prior.slope_spread, *_FIRST_DEVIATIONS))
-        self._risk = TailRisk(prior.traffic, self._beliefs.covariance)
+        self._risk = TailRisk(prior.traffic, prior.pairs, self._beliefs.covariance)
 
     @property
     def prior(self) -> Prior:

@@ -47,6 +47,7 @@ class Prior:
         output: weights of the output, shape (hidden,); `output_bias` beside them.
         raw_knots, knots: the monotone map: log-odds of the network, and what they are worth.
         traffic: shares of log-odds among pairs that guards let pass, in `risk`'s bins.
+        pairs: how many that were.
         spread: how far the log-odds of another domain may lie off all together: a standard
             deviation. `slope_spread`: by which factor they may be too bold or too shy, likewise.
     """
@@ -62,6 +63,7 @@ class Prior:
     raw_knots: Float64Vector
     knots: Float64Vector
     traffic: Float64Vector
+    pairs: int
     spread: float
     slope_spread: float
 
@@ -132,6 +134,7 @@ def from_record(record: dict[str, Any]) -> Prior:
         name=record["name"],
         version=record["version"],
         output_bias=record["output_bias"],
+        pairs=record["provenance"]["pairs_that_guards_pass"],
         spread=record["spread"],
         slope_spread=record["slope_spread"],
         **arrays,

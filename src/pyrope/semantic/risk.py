@@ -10,10 +10,11 @@ error of each score estimated apart from how often the score comes up:
 - ``i`` are bins of scores, which are log-odds of being right.
 - ``T_i`` is the traffic: how many candidates had that score, labelled or not, so that it does not
   matter which of them anybody labels.
-- ``r_i`` is the error: what the score itself says, ``p_i = 1 / (1 + exp(z_i))``, as a beta prior
-  worth `_PRIOR_LABELS`, and labels that came for the bin: ``(n_0 p_i + wrong_i) / (n_0 + n_i)``.
+- ``r_i`` is the error: what the score itself says, ``p_i = 1 / (1 + exp(z_i))``, as a beta prior,
+  and labels that came for the bin: ``(m_i p_i + wrong_i) / (m_i + n_i)``. The prior is worth as
+  many labels as it was fitted to in that bin, up to `_MOST_PRIOR_LABELS`.
 
-Its variance has two parts: that of each bin's beta posterior, ``r_i (1 - r_i) / (n_0 + n_i + 1)``,
+Its variance has two parts: that of each bin's beta posterior, ``r_i (1 - r_i) / (m_i + n_i + 1)``,
 and that of the model behind all scores together, whose intercept and slope are known up to a
 covariance ``C``: ``g' C g``, where ``g`` is the gradient of R. The bound is
 
@@ -42,7 +43,8 @@ LEAST: Final = -6.0
 WIDTH: Final = 0.0625
 WORST_TIMES: Final = 2.5
 
-_PRIOR_LABELS: Final = 200.0
+_MOST_PRIOR_LABELS: Final = 200.0
+_LEAST_PRIOR_LABELS: Final = 5.0
 _QUANTILE: Final = 1.645
 # What a prior's traffic weighs, in candidates: forgotten soon, but not at once.
 _PRIOR_TRAFFIC: Final = 500.0
@@ -64,10 +66,14 @@ class TailRisk:
 
     Args:
         traffic: shares by bin, from a prior; shape (BINS,).
+        pairs: how many labelled pairs the prior was fitted to.
         covariance: of the model's intercept and slope, shape (2, 2).
     """
 
-    def __init__(self, traffic: Float64Vector, covariance: Float64Matrix) -> None:
+    def __init__(self, traffic: Float64Vector, pairs: int, covariance: Float64Matrix) -> None:
+        self._prior_labels = np.clip(
+            traffic / traffic.sum() * pairs, _LEAST_PRIOR_LABELS, _MOST_PRIOR_LABELS
+        )
         self.traffic = traffic * (_PRIOR_TRAFFIC / traffic.sum())
         self.labels = np.zeros(BINS)
         self.wrong = np.zeros(BINS)
@@ -125,8 +131,8 @@ class TailRisk:
 
     def _make(self) -> None:
         own = 1.0 / (1.0 + np.exp(MIDDLES))
-        strength = _PRIOR_LABELS + self.labels
-        errors = np.clip((_PRIOR_LABELS * own + self.wrong) / strength, 1e-4, 1.0)
+        strength = self._prior_labels + self.labels
+        errors = np.clip((self._prior_labels * own + self.wrong) / strength, 1e-4, 1.0)
         traffic = self.traffic + 1e-9
         total = _from_the_top(traffic)
         risk = _from_the_top(traffic * errors) / total

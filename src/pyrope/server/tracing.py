@@ -39,7 +39,7 @@ class Tracing:
         except ImportError as error:
             raise PyropeError(
                 f"tracing.share is set, and '{error.name}' is not installed: "
-                "pip install 'pyrope[tracing]'"
+                "pip install 'pyrope-server[tracing]'"
             ) from error
         self._executor = Executor(1, name="pyrope-tracing")
         self.tracer = OpenTelemetryTracer(

@@ -726,7 +726,8 @@ class IndexCache:
         if self.signals is not None and reason in _DRIVEN_OUT:
             self.signals.evicted(kept)
         self._near.forget(kept)
-        if self._prefetcher is not None:
+        # What is swept some time after a flush may have a successor already.
+        if self._prefetcher is not None and self._owner.peek(kept.key) is None:
             self._prefetcher.gone(kept.key)
         _forget_repeated(kept)
         for words in kept.words:

@@ -21,7 +21,8 @@ _MOST_GONE = 256
 class Holding(Protocol):
     """The responses of one index."""
 
-    spec: IndexSpec
+    @property
+    def spec(self) -> IndexSpec: ...
 
     @property
     def entry_bytes(self) -> int:
@@ -47,7 +48,7 @@ class RememberBudget:
 
     def __init__(self, settings: RememberSettings) -> None:
         self._settings = settings
-        self._by_tenant: dict[str, list[Holding]] = {}
+        self._by_tenant: dict[str, dict[Holding, None]] = {}
         self._bytes: dict[str, int] = {}
         self._total = 0
 
@@ -68,13 +69,12 @@ class RememberBudget:
     def changed(self, holding: Holding, nbytes: int) -> None:
         """An index has so many bytes more, or less."""
         tenant = holding.spec.tenant
-        holdings = self._by_tenant.setdefault(tenant, [])
-        if holding not in holdings:
-            holdings.append(holding)
+        holdings = self._by_tenant.setdefault(tenant, {})
+        holdings[holding] = None
         self._bytes[tenant] = self._bytes.get(tenant, 0) + nbytes
         self._total += nbytes
         if not holding.entry_bytes:
-            holdings.remove(holding)
+            del holdings[holding]
             if not holdings:
                 del self._by_tenant[tenant], self._bytes[tenant]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -96,6 +96,7 @@ class Keeping:
 
     Args:
         own_budget: bytes that the index allows its responses; 0: no limit of its own.
+        live: told of each response that has become durable, and serves from now on.
         ended: told of each response that has ended, and of why.
 
     Attributes:
@@ -109,12 +110,14 @@ class Keeping:
         statistics: RememberStatistics,
         *,
         own_budget: Callable[[], int],
+        live: Callable[[Entry], None],
         ended: Callable[[Entry, str], None],
     ) -> None:
         self.spec = spec
         self._services = services
         self._statistics = statistics
         self._own_budget = own_budget
+        self._live = live
         self._ended = ended
         self._clock = services.clock
         self._budget = services.budget
@@ -301,6 +304,7 @@ class Keeping:
         self.near.add(entry, vector)
         self._statistics.remembered += 1
         self._budget.make_room(self, spared=entry)
+        self._live(entry)
         if not done.done():
             done.set_result(entry)
 
@@ -323,47 +327,52 @@ class Keeping:
 
     def forget_prompt(self, key: bytes) -> asyncio.Future[int]:
         """Forget a prompt in all scopes. The future resolves to the number of responses."""
-        return self._forget(
-            lambda: chain.from_iterable(_line_of(one, key) for one in self.table.partitions())
-        )
+        return self._forget(lambda: self._in_partitions(lambda one: _line_of(one, key)))
 
     def forget_scope(self, pairs: Sequence[tuple[bytes, bytes]]) -> asyncio.Future[int]:
         """Forget what is in scopes that have all of these fields, with these values.
 
         The future resolves to the number of responses.
         """
-        return self._forget(
-            lambda: chain.from_iterable(
-                _line_of(one, key)
-                for one in self.table.partitions()
-                if includes(one.scope, pairs)
-                for key in list(one.newest)
-            )
-        )
 
-    def _forget(self, found: Callable[[], Iterable[Entry]]) -> asyncio.Future[int]:
+        def all_of(one: Partition) -> Iterable[Entry]:
+            if not includes(one.scope, pairs):
+                return ()
+            return chain.from_iterable(_line_of(one, key) for key in list(one.newest))
+
+        return self._forget(lambda: self._in_partitions(all_of))
+
+    def _in_partitions(
+        self, found: Callable[[Partition], Iterable[Entry]]
+    ) -> Iterator[Entry | None]:
+        """Entries of all partitions there are now; None for each that has been looked at."""
+        for one in self.table.partitions():
+            yield None
+            yield from found(one)
+
+    def _forget(self, found: Callable[[], Iterable[Entry | None]]) -> asyncio.Future[int]:
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._line.enter(
             None, lambda: self._services.spawn(self._forget_found(found(), done)), _never
         )
         return done
 
-    async def _forget_found(self, found: Iterable[Entry], done: asyncio.Future[int]) -> None:
+    async def _forget_found(self, found: Iterable[Entry | None], done: asyncio.Future[int]) -> None:
         """Forget entries, all in one commit; the loop gets its turn in between."""
         now_ms = self.now_ms()
         entries: list[Entry] = []
         changes: list[PutSide] = []
         # Of those of one prompt, one is counted, and of what is on its way out, none.
         prompts: set[tuple[bytes, bytes]] = set()
-        for entry in found:
-            if entry.leaving or entry.stage is Stage.GONE:
+        for number, entry in enumerate(found):
+            if number % _LOOKED_AT_ONCE == _LOOKED_AT_ONCE - 1:
+                await asyncio.sleep(0)
+            if entry is None or entry.leaving or entry.stage is Stage.GONE:
                 continue
             if not entry.is_over(now_ms):
                 prompts.add((entry.scope, entry.key))
             entries.append(entry)
             changes += self.leaving([entry])
-            if len(entries) % _LOOKED_AT_ONCE == 0:
-                await asyncio.sleep(0)
         try:
             if changes:
                 await self.put(changes)
@@ -557,8 +566,10 @@ class Keeping:
         """Give the memory back; nothing is asked any more."""
         self.detach()
         self._ties.clear()
-        for entry in self.table:
-            self._remove(entry)
+        self._dirty.clear()
+        nbytes, self.table = self.table.nbytes, EntryTable(self._services.random)
+        if nbytes:
+            self._budget.changed(self, -nbytes)
         await self.near.close()
 
     # -- restoring --------------------------------------------------------------------------------

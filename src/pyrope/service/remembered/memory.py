@@ -120,6 +120,7 @@ class IndexMemory:
             services,
             self.statistics,
             own_budget=lambda: index.spec.cache.remember_bytes,
+            live=lambda entry: self.leases.remembered(entry.scope, entry.key),
             ended=self._ended,
         )
         self.leases = Leases(
@@ -219,7 +220,7 @@ class IndexMemory:
             additions = self.keeping.near.additions
             found_near = near if isinstance(near, list) else await near
             recalled = self._judged(asked, vector, found_near)
-            if recalled.match is not None or asked.lease_s is None or recalled.shadow:
+            if recalled.match is not None or self._index.spec.cache.shadow:
                 break
             # While vectors were compared the response may have come.
             found = self._known(asked)
@@ -228,7 +229,7 @@ class IndexMemory:
                 break
             if additions == self.keeping.near.additions:
                 asked_at = clock.monotonic()
-                left = asked.lease_s - (asked_at - began)
+                left = (asked.lease_s or 0.0) - (asked_at - began)
                 again = await self._by_lease(asked, vector, recalled, left)
                 waited_s += clock.monotonic() - asked_at
                 if not again:
@@ -480,14 +481,7 @@ class IndexMemory:
     def remember(self, new: NewResponse, tied: asyncio.Future[Tie] | None) -> asyncio.Future[Entry]:
         """See `Keeping.remember`; whoever waits for it is told."""
         self.judge.meet(new.prompt, new.vector)
-        future = self.keeping.remember(new, tied)
-        future.add_done_callback(self._remembered)
-        return future
-
-    def _remembered(self, future: asyncio.Future[Entry]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            entry = future.result()
-            self.leases.remembered(entry.scope, entry.key)
+        return self.keeping.remember(new, tied)
 
     def _ended(self, entry: Entry, reason: str) -> None:
         key = self._last_served.pop(entry.id, None)
