@@ -21,7 +21,7 @@ import httpx2
 _CHATTY_LOGGERS: Final = ("google_genai", "google.auth", "httpcore2", "httpx2", "openai")
 
 
-# Brackets that open: a hundred vectors have three each, and to make a model of an object takes 10 us.
+# Brackets that open: a hundred vectors have three each. A model of an object takes 10 us to make.
 _MOST_OBJECTS: Final = 512
 # Commas: those of a vector of the largest dimension there may be, and some more.
 _MOST_VALUES: Final = 70_000

@@ -13,10 +13,11 @@ from tenancy import PASSWORD, administrator, tenant, tenant_server
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 
-def run(name: str, server: RunningServer, **environment: str) -> str:
+def run(name: str, server: RunningServer, typed: str = "", **environment: str) -> str:
     """What an example prints."""
     done = subprocess.run(
         [sys.executable, str(EXAMPLES / name), "--url", f"redis://127.0.0.1:{server.port}"],
+        input=typed,
         capture_output=True,
         text=True,
         timeout=60,
@@ -73,6 +74,33 @@ def test_tenants_are_administered_and_leave_nothing() -> None:
         "gone, with all it had",
     ):
         assert line in told
+
+
+def test_a_chat_remembers_what_was_asked_in_other_words(server: RunningServer) -> None:
+    typed = (
+        "How do I reset my password?", "Do you deliver?", "/new",
+        "How can I reset my password?", "/new",
+        "How do I not reset my password?", "/wrong", "/new",
+        "How do I reset my password?", "/wrong", "/new",
+        "How do I reset my password?", "",
+    )  # fmt: skip
+    told = run("chat_loop.py", server, typed="\n".join(typed)).splitlines()
+    assert [line for line in told if line.startswith("  [")] == [
+        "  [from the model]",
+        "  [from the model]",
+        "  [from memory, near: How do I reset my password?]",
+        "  [from the model]",
+        "  [the last answer is not from memory]",
+        "  [from memory, exact: How do I reset my password?]",
+        "  [it is not said again]",
+        "  [from the model]",
+    ]
+    assert (
+        told[0]
+        == told[4]
+        == "Click on the link below the form, and you get an e-mail to set a new one."
+    )
+    assert told[-1] == "2 of 6 answers came from memory"
 
 
 def test_an_administrator_without_a_password_is_told_so(server: RunningServer) -> None:

@@ -89,13 +89,14 @@ def completion(**changes: Any) -> dict[str, Any]:
 
 def test_a_completion_is_complete_or_not() -> None:
     assert is_complete(completion())
-    for wrong in (
+    wrongs: tuple[dict[str, Any], ...] = (
         {"choices": []}, {}, completion(finish_reason="length"), completion(finish_reason=None),
         completion(message={"content": None}), completion(message={"content": " "}),
         completion(message={"refusal": "no"}), completion(message={"tool_calls": [{}]}),
-        completion(message={"function_call": {}}),
+        completion(message={"function_call": {"name": "f"}}),
         {"choices": [*completion()["choices"], *completion(finish_reason="length")["choices"]]},
-    ):  # fmt: skip
+    )  # fmt: skip
+    for wrong in wrongs:
         assert not is_complete(wrong), wrong
 
 

@@ -220,7 +220,7 @@ async def test_a_collector_that_refuses_costs_nothing_but_the_spans() -> None:
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyrope.tracing.opentelemetry", None)
-    with pytest.raises(PyropeError, match="pyrope\\[tracing\\]"):
+    with pytest.raises(PyropeError, match="pyrope-server\\[tracing\\]"):
         PyropeServer(make_settings(tracing={"share": 0.5}), SystemClock())
 
 

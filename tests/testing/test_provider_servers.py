@@ -44,10 +44,11 @@ async def gemini() -> AsyncIterator[GeminiServer]:
 
 @pytest.fixture
 async def google(gemini: GeminiServer) -> AsyncIterator[genai.client.AsyncClient]:
-    options = types.HttpOptions(base_url=gemini.base_url)
-    with genai.Client(vertexai=False, api_key="k", http_options=options) as client:
-        yield client.aio
-        await client.aio.aclose()
+    # Told, so that it is the same where aiohttp is installed, which it takes if it may.
+    async with httpx2.AsyncClient() as http:
+        options = types.HttpOptions(base_url=gemini.base_url, httpx_async_client=http)
+        with genai.Client(vertexai=False, api_key="k", http_options=options) as client:
+            yield client.aio
 
 
 @pytest.fixture
@@ -182,6 +183,23 @@ async def test_openai_answers_and_reports_what_it_sums(
     assert reply.choices[0].message.content == "HELLO"
     assert (reply.usage.prompt_tokens, reply.usage.completion_tokens) == (2, 4)
     assert (openai_server.tokens_in, openai_server.tokens_out) == (2, 4)
+
+
+async def test_openai_streams_word_by_word(
+    openai_server: OpenAIServer, client: openai.AsyncOpenAI
+) -> None:
+    openai_server.chat = Script(Answer(" one\ntwo "), Refused("no"), BreakOff(Answer("x y z")))
+    asked: Any = {"model": "m", "messages": [{"role": "user", "content": "?"}], "stream": True}
+    stream = await client.chat.completions.create(**asked, stream_options={"include_usage": True})
+    *chunks, last = [chunk async for chunk in stream]
+    assert [each.choices[0].delta.content for each in chunks] == ["", " one", "\ntwo ", None]
+    assert [each.choices[0].finish_reason for each in chunks] == [None, None, None, "stop"]
+    assert (last.choices, last.usage.completion_tokens) == ([], openai_server.tokens_out)
+    chunks = [chunk async for chunk in await client.chat.completions.create(**asked)]
+    assert [each.choices[0].delta.refusal for each in chunks] == [None, "no", None]
+    assert chunks[-1].usage is None
+    with pytest.raises(openai.APIConnectionError):
+        [chunk async for chunk in await client.chat.completions.create(**asked)]
 
 
 async def test_openai_embeds_as_floats_and_as_base64(

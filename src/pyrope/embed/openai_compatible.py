@@ -52,6 +52,6 @@ class OpenAIEmbedder(RemoteEmbedder):
 
 
 def _place(vector: Any) -> int:
-    """Of the text that a vector is of: its index, or 0 of those servers that leave it to the order."""
+    """Of a vector's text: its index; 0, where a server leaves that to the order."""
     index = getattr(vector, "index", 0)
     return index if isinstance(index, int) else 0

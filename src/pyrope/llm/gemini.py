@@ -58,7 +58,7 @@ class _Part(BaseModel):
 
 
 class _Content(BaseModel):
-    parts: list[_Part] = Field([], max_length=64)
+    parts: list[_Part] = Field(default=[], max_length=64)
 
 
 class _Candidate(BaseModel, alias_generator=to_camel):
@@ -79,7 +79,7 @@ class _Usage(BaseModel, alias_generator=to_camel):
 class _Reply(BaseModel, alias_generator=to_camel):
     """As much of a GenerateContentResponse as is looked at."""
 
-    candidates: list[_Candidate] = Field([], max_length=8)
+    candidates: list[_Candidate] = Field(default=[], max_length=8)
     prompt_feedback: _Feedback = _Feedback()
     usage_metadata: _Usage = _Usage()
 

@@ -30,8 +30,8 @@ _log = get_logger(__name__)
 # Jobs dropped in one turn of the loop: half a millisecond.
 _DROPPED_AT_ONCE = 64
 
-# Characters of prompts made, and tokenised, in one turn of the loop, and what a prompt counts beside
-# its own: 0.2 ms for each 1,000. The longest there is, of hostile texts, takes 4 ms by itself.
+# Characters of prompts made, and tokenised, in one turn of the loop, and what a prompt counts
+# beside its own: 0.2 ms for each 1,000. The longest, of hostile texts, takes 4 ms by itself.
 _PREPARED_AT_ONCE, _PROMPT_CHARACTERS = 8192, 256
 
 # Those that are late are looked for so often while nothing else happens.

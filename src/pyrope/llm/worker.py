@@ -171,7 +171,7 @@ class LLMWorker:
             self._run.pause()
 
     def resume(self) -> None:
-        """Begin calls again, at once also where the breaker is open or the provider wants to rest."""
+        """Begin calls again, at once even if the breaker is open or the provider wants to rest."""
         self._paused = False
         if self._run is not None:
             self._run.resume()

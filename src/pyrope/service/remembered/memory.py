@@ -68,7 +68,7 @@ _SERVED_BYTES = 1200
 _DECOMPRESSED_HERE = 256 * 1024
 # How far what was learnt may be behind on disk; and what was only seen.
 _JUDGE_INTERVAL_S, _SEEN_INTERVAL_S = 1.0, 60.0
-# Of the nearest prompts, so many are judged, at 0.1 ms each.
+# Of the nearest prompts, so many are judged, at 0.1 ms each, where guards refuse the first.
 _JUDGED = 3
 FEEDBACK = "feedback"
 """In place of a guard's name: somebody has said of this very pair that it is wrong."""
@@ -310,12 +310,13 @@ class IndexMemory:
         candidates = self._candidates(asked, vector, near)
         scores = [score for _, score in candidates]
         said = self.pairs.of_asked(asked.scope, asked.key)
-        judged = 0
+        left, observed, settled = _JUDGED, False, False
         for at, (entry, score) in enumerate(candidates):
             verdicts = said.get(entry.key, UNSAID)
-            if judged >= _JUDGED and not verdicts:
+            # What comes after one that is not good enough is less near; unless somebody knows.
+            if not left and not verdicts:
                 continue
-            judged += 1
+            left = max(left - 1, 0)
             look = self.judge.look(
                 asked.prompt,
                 entry.prompt,
@@ -325,7 +326,8 @@ class IndexMemory:
                 evidence=entry.evidence,
                 guards_off=guards_off,
             )
-            if at == 0 and look.guard is None:
+            if look.guard is None and not observed:
+                observed = True
                 self.judge.observe(look)
             judgement = self.judge.judge(look, verdicts)
             good = _is_good(rule, score, judgement)
@@ -345,10 +347,11 @@ class IndexMemory:
                 return recalled
             if recalled.nearest is None:
                 recalled.nearest = Nearest(entry, score, judgement.bound, refused_by)
-            if refused_by is None and at == 0:
+            if refused_by is None and not verdicts and not settled:
+                settled, left = True, 0
                 self.statistics.uncertain += 1
                 self._note(entry, asked.key, look)
-                if self.verifier is not None and not verdicts and rule.threshold is None:
+                if self.verifier is not None and rule.threshold is None:
                     self.verifier.wonder(self, asked, entry, look)
             if rule.threshold is not None and score < rule.threshold:
                 break
