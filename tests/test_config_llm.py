@@ -102,6 +102,17 @@ def test_the_key_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert KEY not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", [f"https://me:{KEY}@host/", f"https://host/v1?key={KEY}"])
+@pytest.mark.parametrize("name", ["LLM__BASE_URL", "EMBED__OPENAI_BASE_URL"])
+def test_an_address_with_a_key_in_it_is_refused_without_being_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    monkeypatch.setenv(f"PYROPE_{name}", url)
+    with pytest.raises(InvalidSettingsError, match="base_url") as caught:
+        load_settings(None)
+    assert KEY not in str(caught.value)
+
+
 def test_settings_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValidationError, match="backoff_base_s exceeds"):
         LlmSettings(backoff_base_s=10, backoff_max_s=5)

@@ -327,6 +327,30 @@ def test_a_server_starts_without_its_provider_and_finds_it_again(
         assert client.execute_command("VECTOR.SEARCH", "t", "TEXT", "hello") == [b"a"]
 
 
+def test_an_embedder_that_the_settings_do_not_name_any_more_is_needed_for_texts_only(
+    provider: OpenAIServer, tmp_path: Path
+) -> None:
+    blob = struct.pack("<8f", *range(8))
+    with (
+        running_server(tmp_path, embed=embed_settings(provider)) as server,
+        server.client() as client,
+    ):
+        client.execute_command("VECTOR.CREATE", "t", "EMBEDDER", "openai")
+        client.execute_command("VECTOR.ADD", "t", "a", "TEXT", "hello")
+    with running_server(tmp_path) as server, server.client() as client:
+        pipeline = client.pipeline(transaction=False)
+        pipeline.execute_command("VECTOR.ADD", "t", "b", "TEXT", "hello again")
+        pipeline.execute_command("VECTOR.ADD", "t", "c", "FP32", blob)
+        pipeline.execute_command("VECTOR.SEARCH", "t", "TEXT", "hello")
+        pipeline.execute_command("VECTOR.SEARCH", "t", "FP32", blob, "COUNT", 1)
+        refused, added, unknown, found = pipeline.execute(raise_on_error=False)
+        for error in (refused, unknown):
+            assert "the embedder openai is not configured" in str(error)
+        assert (added, found) == (1, [b"c"])
+        info = as_map(client.execute_command("VECTOR.INFO", "t"))
+        assert info["embedder"] == b"openai:model-1:8"
+
+
 def test_a_model_that_has_another_dimension_now_is_another_model(
     provider: OpenAIServer, tmp_path: Path
 ) -> None:

@@ -55,9 +55,9 @@ def test_what_was_learned_can_be_stored() -> None:
     assert other.elsewhere == beliefs.elsewhere
 
 
-@given(st.floats(-6, 6), st.floats(0.6, 0.999), st.booleans())
+@given(z=st.floats(-6, 6), accuracy=st.floats(0.6, 0.999), right=st.booleans())
 def test_a_verdict_weighs_as_the_logarithm_of_its_likelihood_has_it(
-    z: float, accuracy: float, right: bool
+    *, z: float, accuracy: float, right: bool
 ) -> None:
     step = 1e-5
     numeric = (

@@ -10,7 +10,24 @@ from pyrope.semantic.features import NAMES, features
 from pyrope.semantic.prompt_facts import facts_of
 
 texts = st.text(max_size=80) | st.lists(
-    st.sampled_from("how to cook Rice 5 kg not in Peru cooking best what is".split()), max_size=30
+    st.sampled_from(
+        [
+            "how",
+            "to",
+            "cook",
+            "Rice",
+            "5",
+            "kg",
+            "not",
+            "in",
+            "Peru",
+            "cooking",
+            "best",
+            "what",
+            "is",
+        ]
+    ),
+    max_size=30,
 ).map(" ".join)
 cosines = st.floats(-1.5, 1.5)
 

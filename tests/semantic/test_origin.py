@@ -19,7 +19,25 @@ from pyrope.semantic.recognition import (
 )
 
 DIM = 64
-WORDS = "What How Why Which Is rice boat in Peru 7 cheap good cook sail it today made".split()
+WORDS = [
+    "What",
+    "How",
+    "Why",
+    "Which",
+    "Is",
+    "rice",
+    "boat",
+    "in",
+    "Peru",
+    "7",
+    "cheap",
+    "good",
+    "cook",
+    "sail",
+    "it",
+    "today",
+    "made",
+]
 
 
 def prompts(count: int, seed: int) -> list[PromptFacts]:
@@ -37,7 +55,9 @@ def embedder(seed: int) -> Probes:
     return Probes(f"embedder-{seed}", 8.0 * directions.T, np.zeros(len(QUESTIONS)))
 
 
-def vector_of(facts: PromptFacts, by: Probes, generator: np.random.Generator) -> NDArray[np.float32]:
+def vector_of(
+    facts: PromptFacts, by: Probes, generator: np.random.Generator
+) -> NDArray[np.float32]:
     told = np.where(answers(facts), 1.0, -1.0) @ by.weights / 8.0
     vector = told + 0.15 * generator.standard_normal(DIM)
     unit: NDArray[np.float32] = (vector / np.linalg.norm(vector)).astype(np.float32)
@@ -47,12 +67,9 @@ def vector_of(facts: PromptFacts, by: Probes, generator: np.random.Generator) ->
 def test_an_embedder_is_recognised_by_what_its_vectors_say_of_their_texts() -> None:
     generator = np.random.default_rng(1)
     recogniser = Recogniser(embedder(1))
-    for count, facts in enumerate(prompts(60, 2)):
-        if recogniser.recognised:
-            break
+    for facts in prompts(40, 2):
         recogniser.observe(facts, vector_of(facts, embedder(1), generator))
     assert recogniser.name == "embedder-1"
-    assert count < 40
 
 
 def test_others_are_not_however_many_prompts_come() -> None:

@@ -66,8 +66,8 @@ def test_verdicts_add_up_by_source_and_repeated_ones_count_for_less() -> None:
     assert torn
 
 
-@given(st.sampled_from(list(Source)), st.booleans())
-def test_caution_lessens_good_news_only(source: Source, right: bool) -> None:
+@given(source=st.sampled_from(list(Source)), right=st.booleans())
+def test_caution_lessens_good_news_only(*, source: Source, right: bool) -> None:
     trust = dict(AT_FIRST)
     said = UNSAID.and_one(source, right=right)
     cautious, plain = (said.weight(trust, cautious=c) for c in (True, False))
@@ -75,5 +75,5 @@ def test_caution_lessens_good_news_only(source: Source, right: bool) -> None:
 
 
 def test_verdicts_are_values() -> None:
-    assert UNSAID == Verdicts()
+    assert Verdicts() == UNSAID
     assert UNSAID.and_one(Source.AUDIT, right=False).audit == (-1, 1)

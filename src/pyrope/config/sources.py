@@ -155,7 +155,9 @@ def _explain(
     setting = settings_by_path().get(path[:2]) or settings_by_path().get(path[:1])
     if setting is None:  # a rule between settings, which names them itself
         return message
-    value = "" if setting.is_secret else f", not {detail['input']!r}"
+    given = f"{detail['input']!r}"
+    # An address may have a password in it, or a key behind it.
+    value = "" if setting.is_secret or "://" in given else f", not {given}"
     return f"{setting.key}: {message}{value} ({origins[setting.path]})"
 
 

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from pyrope.client import Lease, Recalled, RecallInfo
@@ -138,7 +138,8 @@ class Desk(Generic[C]):
         self._flights: dict[Key, _Flight] = {}
         self._free: list[C] = []
         self._made: list[C] = []
-        self._open: deque[Turn[C]] = deque()
+        # In the order in which they end.
+        self._open: dict[int, Turn[C]] = {}
         self._paused_until = float("-inf")
 
     @property
@@ -198,7 +199,7 @@ class Desk(Generic[C]):
         else:
             take(turn)
             with self._lock:
-                self._open.append(turn)
+                self._open[id(turn)] = turn
         return turn
 
     def _recall(
@@ -277,27 +278,25 @@ class Desk(Generic[C]):
         assert turn.question is not None  # noqa: S101 - it has a turn
         assert turn.flight is not None  # noqa: S101 - as above
         self._land(turn.question.key, turn.flight)
+        with self._lock:
+            self._open.pop(id(turn), None)
         if turn.ended is not None:
             turn.ended()
 
     def end_all(self) -> Steps[None]:
         """End all turns that there are."""
-        while self._open:
-            with self._lock:
-                turn = self._open.popleft()
-            if not turn.is_over:
-                yield from self.give_up(turn)
+        with self._lock:
+            turns = list(self._open.values())
+        for turn in turns:
+            yield from self.give_up(turn)
 
     def _end_late(self) -> Steps[None]:
         """End turns whose time is up."""
         now = self._now()
-        while True:
-            with self._lock:
-                if not self._open or not (self._open[0].is_over or self._open[0].ends <= now):
-                    return
-                turn = self._open.popleft()
-            if not turn.is_over:
-                yield from self.give_up(turn)
+        with self._lock:
+            late = list(takewhile(lambda turn: turn.ends <= now, self._open.values()))
+        for turn in late:
+            yield from self.give_up(turn)
 
     # -- parts ------------------------------------------------------------------------------------
 

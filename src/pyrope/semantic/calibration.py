@@ -87,7 +87,7 @@ class Judgement:
 
     Attributes:
         error: the estimated probability that its answer is wrong.
-        bound: what is compared with ``MAXERROR``: with 95 % confidence, the average error of what
+        bound: what is compared with ``MAXERROR``: with 90 % confidence, the average error of what
             is served at this score or better; of a verified pair, its own.
         verified: whether somebody has judged this very pair.
     """

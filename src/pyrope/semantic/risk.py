@@ -18,9 +18,9 @@ Its variance has two parts: that of each bin's beta posterior, ``r_i (1 - r_i) /
 and that of the model behind all scores together, whose intercept and slope are known up to a
 covariance ``C``: ``g' C g``, where ``g`` is the gradient of R. The bound is
 
-    U(t) = R(t) + 1.645 sqrt(variance),
+    U(t) = R(t) + 1.28 sqrt(variance),
 
-one-sided 95 % of a normal approximation. Serving from ``t`` on is within ``e`` if ``U(t) <= e``; a
+one-sided 90 % of a normal approximation. Serving from ``t`` on is within ``e`` if ``U(t) <= e``; a
 score has the bound of the best such ``t`` below it.
 
 An average can hide single answers that are likely to be wrong: a flood of trivial hits would pay
@@ -45,7 +45,7 @@ WORST_TIMES: Final = 2.5
 
 _MOST_PRIOR_LABELS: Final = 200.0
 _LEAST_PRIOR_LABELS: Final = 5.0
-_QUANTILE: Final = 1.645
+_QUANTILE: Final = 1.2816
 # What a prior's traffic weighs, in candidates: forgotten soon, but not at once.
 _PRIOR_TRAFFIC: Final = 500.0
 _MOST_TRAFFIC: Final = 1e5
@@ -117,7 +117,7 @@ class TailRisk:
         self._bounds = None
 
     def bound(self, score: float) -> float:
-        """With 95 % confidence, the average error of serving this score and all better ones."""
+        """With 90 % confidence, the average error of serving this score and all better ones."""
         if self._bounds is None:
             self._make()
         assert self._bounds is not None  # noqa: S101  just made

@@ -27,7 +27,26 @@ SAME = [
 
 texts = st.text(max_size=60) | st.lists(
     st.sampled_from(
-        "How do I not convert 5 km to miles? from A to B “quoted” v1.2 == Monday §".split()
+        [
+            "How",
+            "do",
+            "I",
+            "not",
+            "convert",
+            "5",
+            "km",
+            "to",
+            "miles?",
+            "from",
+            "A",
+            "to",
+            "B",
+            "“quoted”",
+            "v1.2",
+            "==",
+            "Monday",
+            "§",
+        ]
     ),
     max_size=12,
 ).map(" ".join)

@@ -275,11 +275,12 @@ class Keeping:
             older = older.older
         record = encode_entry(entry, new.vector.astype("<f4").tobytes())
         changes = [PutSide(self.spec.uid, ENTRY_KIND, entry.record_key, record)]
-        changes += self.leaving(replaced)
+        # They serve until this one does.
+        changes += self._deletions(replaced)
         self._commit(
             changes,
             partial(self._put_durably, entry, new.vector, replaced, done),
-            partial(self._put_failed, entry, replaced, done),
+            partial(self._put_failed, entry, done),
         )
 
     def _new_id(self) -> int:
@@ -311,11 +312,9 @@ class Keeping:
     def _put_failed(
         self,
         entry: Entry,
-        replaced: Sequence[Entry],
         done: asyncio.Future[Entry],
         error: BaseException,
     ) -> None:
-        self.stays(replaced)
         self._remove(entry)
         _fail(done, error)
 
@@ -389,13 +388,13 @@ class Keeping:
 
     def leaving(self, entries: Sequence[Entry]) -> list[PutSide]:
         """Serve them no more until `stays`; changes that end them for good."""
-        uid = self.spec.uid
-        changes: list[PutSide] = []
         for entry in entries:
             entry.leaving += 1
-            key = entry.record_key
-            changes += (PutSide(uid, ENTRY_KIND, key, None), PutSide(uid, STATE_KIND, key, None))
-        return changes
+        return self._deletions(entries)
+
+    def _deletions(self, entries: Sequence[Entry]) -> list[PutSide]:
+        uid = self.spec.uid
+        return [PutSide(uid, kind, entry.record_key, None) for entry in entries for kind in _KINDS]
 
     def stays(self, entries: Sequence[Entry]) -> None:
         """Those changes were refused."""
