@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 from pyrope.service.spec_record import decode_spec, encode_spec
-from pyrope.types import IndexSpec, IndexType, Metric
+from pyrope.types import CachePolicy, IndexSpec, IndexType, Metric
 
 _SPEC = IndexSpec(
     uid=7,
@@ -36,3 +36,21 @@ def test_a_record_from_before_there_were_embedders_is_read() -> None:
 
 def test_an_index_without_embedder_has_a_record_that_servers_before_them_read() -> None:
     assert "embedder" not in json.loads(encode_spec(_SPEC))
+
+
+def test_what_a_policy_says_of_remembered_responses_is_read_as_it_was_written() -> None:
+    policy = CachePolicy(
+        max_error=0.1,
+        guards_off=frozenset({"numbers", "negation"}),
+        shadow=True,
+        remember_ttl_s=5.0,
+        sliding=True,
+        remember_bytes=10,
+        scope_fields=frozenset({"user", "model"}),
+    )
+    assert decode_spec(encode_spec(replace(_SPEC, cache=policy))).cache == policy
+
+
+def test_a_policy_that_says_nothing_of_them_has_a_record_as_before_there_were_any() -> None:
+    fields = {"levels", "ttl_s", "max_bytes", "candidates", "min_recall", "certified", "hot_writes"}
+    assert json.loads(encode_spec(_SPEC))["cache"].keys() == fields
