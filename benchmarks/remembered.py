@@ -1,11 +1,12 @@
 """How many answers a semantic cache serves, and how many of them are wrong.
 
-    python -m benchmarks.remembered [--data DIR] [--embedder NAME] [--only pairs stream plain]
+    python -m benchmarks.remembered [--data DIR] [--embedder NAME] [--only PART ...]
 
-In process, against the classes that the server uses; see ``docs/remembered.md``. Three parts:
+In process, against the classes that the server uses; see ``docs/remembered.md``. Parts:
 
 pairs   the first of each labelled pair is remembered, the second recalled, then the label shown.
 stream  questions that come again and again in other words, with a verifier that answers later.
+shift   pairs again, with labels changed at random, so that the prior is far off.
 plain   pairs that plainly differ (``--plain FILE``), which guards have to refuse.
 
 Nothing is fitted on what it is measured on: pairs are split into halves by connected components,
@@ -51,8 +52,12 @@ from pyrope.semantic.prompt_facts import PromptFacts, facts_of
 
 RESULTS = Path(__file__).parent / "results"
 PLAIN = Path(__file__).parent.parent / "tests" / "semantic" / "plainly_different.tsv"
-PARTS = ("pairs", "stream", "plain")
+PARTS = ("pairs", "stream", "shift", "plain")
 EMBEDDERS = ("all-minilm-l6-v2", "wordllama")
+SHIFTS = (("40 % of the right made wrong", 0.6, 0.0), ("60 % of the wrong made right", 1.0, 0.6))
+"""What happens to labels: which share of right ones is kept, which of wrong ones becomes right."""
+SHIFT_ERROR = 0.1
+SOON = 500
 STREAMS = ((0.1, 1.0), (0.01, 1.0), (0.1, 0.9), (0.05, 0.9))
 """What is asked for, and how often the verifier is right."""
 
@@ -98,9 +103,9 @@ def measured(arguments: argparse.Namespace) -> dict[str, object]:
     }
     if "plain" in arguments.only:
         result["plain"] = plain(arguments.plain, pairs, facts)
-    if "pairs" in arguments.only or "stream" in arguments.only:
+    if {"pairs", "stream", "shift"}.intersection(arguments.only):
         halves = pairs.folds(2, seed)
-        # A stream needs one half only.
+        # One half is enough for the others.
         parts = [
             _part(pairs, facts, halves, half, arguments)
             for half in ((0, 1) if "pairs" in arguments.only else (0,))
@@ -109,6 +114,8 @@ def measured(arguments: argparse.Namespace) -> dict[str, object]:
             result["rows"], result["curve"] = over_pairs(parts, seed)
         if "stream" in arguments.only:
             result["stream"] = over_stream(parts[0], arguments)
+        if "shift" in arguments.only:
+            result["shift"] = over_shifted(parts[0], seed)
     return result
 
 
@@ -177,6 +184,28 @@ def over_pairs(parts: list[PairsPart], seed: int) -> tuple[list[object], list[ob
         for at in np.arange(0.7, 1.0, 0.02).tolist()
     ]
     return [row.record() for row in rows], curve
+
+
+def over_shifted(part: PairsPart, seed: int) -> list[object]:
+    """Rows: how it goes where right answers are rarer, or more frequent, than the prior has it."""
+    rows: list[object] = []
+    for name, kept, added in SHIFTS:
+        shifted = part.shifted(kept=kept, added=added, seed=seed)
+        for teaching in TEACHINGS:
+            needed = replay(shifted, teaching, seed)
+            for first, last in ((0, SOON), (SOON, WARM), (WARM, len(needed))):
+                serves = needed[first:last] <= SHIFT_ERROR
+                wrong = serves & ~shifted.right[first:last]
+                rows.append(
+                    {
+                        "shift": name,
+                        "teaching": teaching.name,
+                        "requests": f"{first:,} to {last:,}",
+                        "hits": share(int(serves.sum()), len(serves)).record(),
+                        "errors": share(int(wrong.sum()), int(serves.sum())).record(),
+                    }
+                )
+    return rows
 
 
 def _point(

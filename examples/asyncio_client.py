@@ -4,7 +4,6 @@ make run                                 # in another terminal
 python examples/asyncio_client.py
 """
 
-
 from __future__ import annotations
 
 import argparse

@@ -9,7 +9,6 @@ so do the answers, at once.
     python examples/rag_search.py
 """
 
-
 from __future__ import annotations
 
 import argparse

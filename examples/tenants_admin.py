@@ -4,7 +4,6 @@ PYROPE_ADMIN_PASSWORD=change-me make run          # in another terminal
 PYROPE_ADMIN_PASSWORD=change-me python examples/tenants_admin.py
 """
 
-
 from __future__ import annotations
 
 import argparse

@@ -6,7 +6,7 @@ What serves is decided before the label is seen, and by a prior that was fitted 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,13 @@ class PairsPart:
     @property
     def right(self) -> Flags:
         return np.equal(self.pairs.labels, 1)
+
+    def shifted(self, *, kept: float, added: float, seed: int) -> PairsPart:
+        """The same with other labels: a share of right ones kept, one of wrong ones made right."""
+        drawn = np.random.default_rng(seed).random(len(self.refused))
+        labels = np.where(self.right, drawn < kept, drawn < added).astype(np.int64)
+        pairs = LabelledPairs(self.pairs.questions, self.pairs.vectors, self.pairs.rows, labels)
+        return replace(self, pairs=pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,21 @@ def page(result: dict[str, Any]) -> str:
                 for row in result["stream"]
             ),
         )
+    if "shift" in result:
+        lines += ["", "## Other labels than the prior's, MAXERROR 0.1", ""]
+        lines += _table(
+            ("labels", "who teaches", "pairs", "hits", "errors among hits"),
+            (
+                (
+                    row["shift"],
+                    row["teaching"],
+                    row["requests"],
+                    _share(row["hits"]),
+                    _share(row["errors"]),
+                )
+                for row in result["shift"]
+            ),
+        )
     if "plain" in result:
         plain = result["plain"]
         lines += ["", "## Pairs that plainly differ", ""]

@@ -173,7 +173,7 @@ def test_the_whole_evaluation_runs_on_made_up_questions(
     assert all(f"## {part}" in page for part in ("Pairs", "Stream", "Pairs that plainly differ"))
     assert str(tmp_path) not in page
     result = json.loads((tmp_path / "remembered.json").read_text())
-    assert {"rows", "curve", "stream", "plain"} <= result.keys()
+    assert {"rows", "curve", "stream", "shift", "plain"} <= result.keys()
 
 
 def test_priors_can_be_fitted_from_a_folder(

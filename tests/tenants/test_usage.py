@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pyrope.metrics import ANSWERS
 from pyrope.tenants.usage import (
-    ANSWERS,
     HIT_LEVELS,
     MAX_UNITS,
     MICRO,

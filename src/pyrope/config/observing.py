@@ -37,7 +37,10 @@ class MetricsSettings(Group):
 
 
 class TracingSettings(Group):
-    """Traces of commands, sent to a collector of OpenTelemetry; `pip install pyrope-server[tracing]`."""
+    """Traces of commands, sent to a collector of OpenTelemetry.
+
+    They take what `pip install pyrope-server[tracing]` brings.
+    """
 
     share: float = setting(
         0,

@@ -228,8 +228,11 @@ class Calibrator:
         Returns:
             What is known of the entry and of the cluster now, to be stored with them.
         """
+        # Where the prior may not hold, what the model believes tells nothing of a source.
+        holds = 1.0 - self._beliefs.elsewhere
         belief = _sigmoid(
-            self._own_log_odds(near) + before.weight(self._trust, cautious=False, but=source)
+            holds * self._own_log_odds(near)
+            + before.weight(self._trust, cautious=False, but=source)
         )
         if getattr(before, source.value)[1]:
             return near.entry, near.cluster
@@ -243,7 +246,10 @@ class Calibrator:
         if accuracy < _WORTHLESS:
             return near.entry, near.cluster
         weighed = weigh(near.score, accuracy, right=right)
-        wrong = ((0.0 if right else 1.0) - (1 - accuracy)) / (2 * accuracy - 1)
+        # The better a source, the more of what it calls wrong is wrong: to be on the safe side, it
+        # is as good as it may well be.
+        most = self._trust[source].most_accuracy
+        wrong = ((0.0 if right else 1.0) - (1 - most)) / (2 * most - 1)
         self._risk.label(near.score, weighed.certainty, weighed.certainty * wrong)
         of_entry = near.entry.variance(ENTRY_VARIANCE)
         of_cluster = near.cluster.variance(CLUSTER_VARIANCE)

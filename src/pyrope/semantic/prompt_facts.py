@@ -38,7 +38,9 @@ _NUMBER: Final = re.compile(
 _PARTS: Final = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*|\d[\d,]*(?:\.\d+)?")
 _CAMEL: Final = re.compile(r"[^\W\d_A-Z][A-Z]")
 _DOTTED: Final = re.compile(r"(?:[^\W\d_]\.)+[^\W\d_]")
-_SYMBOLS: Final = re.compile(r"[!=<>]{2,}|[^\w\s" + re.escape(_PUNCTUATION) + r"/\-–—_@$€£₹¥°%&|]+|[&|]{2,}")
+_SYMBOLS: Final = re.compile(
+    r"[!=<>]{2,}|[^\w\s" + re.escape(_PUNCTUATION) + r"/\-–—_@$€£₹¥°%&|]+|[&|]{2,}"
+)
 _QUOTED: Final = re.compile(
     r"\"{1,2}([^\"\n]{1,200})\"{1,2}|“([^”]{1,200})”|«([^»]{1,200})»|„([^“”]{1,200})[“”]|`([^`]{1,200})`"
     r"|(?<!\w)'([^'\n]{1,200})'(?!\w)|「([^」]{1,200})」"

@@ -53,6 +53,11 @@ class Trust:
         """One standard deviation below, and never better than a coin's from below."""
         return max(0.5, _sigmoid(self.log_odds - self.variance**0.5))
 
+    @property
+    def most_accuracy(self) -> float:
+        """As far above as may well be: one-sided 90 %."""
+        return _sigmoid(min(_MOST_LOG_ODDS, self.log_odds + 1.2816 * self.variance**0.5))
+
     def after(self, said_right: bool, belief: float) -> Trust:  # noqa: FBT001  a verdict
         """What is believed after one more verdict.
 
