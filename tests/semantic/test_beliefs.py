@@ -23,7 +23,7 @@ def teach(shift: float, count: int, accuracy: float = 1.0, seed: int = 0) -> Bel
         phi = np.array([1.0, z, float(generator.normal())])
         right = generator.random() < 1 / (1 + exp(-(z + shift)))
         said = bool(right) ^ bool(generator.random() >= accuracy)
-        beliefs.learn(phi, z, min(accuracy, 0.999), right=said, other_variance=0.0)
+        beliefs.learn(phi, z, (min(accuracy, 0.999),) * 2, right=said, other_variance=0.0)
     return beliefs
 
 

@@ -93,6 +93,24 @@ def test_where_it_is_too_shy_more_is_served_with_labels_than_without() -> None:
     assert wrong <= likely_at_most(served, 0.1)
 
 
+@pytest.mark.parametrize("shift", [-2.0, 2.0])
+def test_a_verifier_is_not_blamed_for_a_prior_that_is_wrong(shift: float) -> None:
+    calibrator = Calibrator(PRIOR)
+    for raw, right in world(1, 2000, shift):
+        calibrator.learn(scored(calibrator, raw), Source.VERIFIER, right=right)
+    learned = calibrator.statistics()
+    assert learned.elsewhere > 0.99
+    assert learned.verifier_accuracy > 0.95
+
+
+def test_where_the_prior_holds_a_verifier_gets_the_accuracy_it_deserves() -> None:
+    for accuracy in (0.8, 0.97):
+        _, _, _, calibrator = play(0.0, 4000, 0.1, accuracy)
+        learned = calibrator.statistics()
+        assert learned.elsewhere < 0.1
+        assert learned.verifier_accuracy == pytest.approx(accuracy, abs=0.03)
+
+
 def test_nothing_is_served_at_an_error_that_nobody_can_promise() -> None:
     calibrator = Calibrator(PRIOR)
     judged = calibrator.judge(candidate(calibrator))

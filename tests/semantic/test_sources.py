@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyrope.semantic.sources import AT_FIRST, UNSAID, Source, Trust, Verdicts
+from pyrope.semantic.sources import AT_FIRST, UNSAID, Source, Trust, Verdicts, mixed
 
 
 def taught(accuracy: float, beliefs: str, seed: int, count: int = 3000) -> Trust:
@@ -72,6 +72,18 @@ def test_caution_lessens_good_news_only(*, source: Source, right: bool) -> None:
     said = UNSAID.and_one(source, right=right)
     cautious, plain = (said.weight(trust, cautious=c) for c in (True, False))
     assert cautious < plain if right else cautious == plain < 0
+
+
+def test_between_two_beliefs_a_source_is_less_certain_than_under_either() -> None:
+    one, other = Trust(1.0, 0.1, 7), Trust(3.0, 0.2, 7)
+    assert mixed(one, other, 0.0) == one
+    assert mixed(one, other, 1.0).log_odds == other.log_odds
+    assert mixed(one, other, 1.0).variance == pytest.approx(other.variance)
+    between = mixed(one, other, 0.5)
+    assert between.log_odds == 2.0
+    assert between.variance > 1.0
+    assert between.verdicts == 7
+    assert one.least_accuracy < one.accuracy < one.most_accuracy < 1
 
 
 def test_verdicts_are_values() -> None:

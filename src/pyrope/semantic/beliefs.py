@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import exp, log, pi, sqrt
 from typing import Final
 
 import numpy as np
@@ -30,6 +30,7 @@ _ELSEWHERE: Final = 0.01
 _ELSEWHERE_DEVIATIONS: Final = (0.6, 0.2)
 # Evidence that would take thousands of labels to turn round is not kept: domains change.
 _MOST_LOG_ODDS: Final = 12.0
+_MODERATION: Final = pi / 8
 # With each label this share of what was learned is forgotten: what was true 10,000 labels ago may
 # not be any more.
 _FORGETTING: Final = 1e-4
@@ -82,7 +83,7 @@ class Beliefs:
         self,
         phi: Float64Vector,
         rest: float,
-        accuracy: float,
+        accuracies: tuple[float, float],
         *,
         right: bool,
         other_variance: float,
@@ -92,11 +93,11 @@ class Beliefs:
         Args:
             phi: what the correction is multiplied with.
             rest: the log-odds without it.
-            accuracy: of the source.
+            accuracies: of the source, as thought of under the one belief and the other.
             other_variance: of the part of the log-odds that is learned elsewhere.
         """
         likelihoods = []
-        for belief in self._both:
+        for belief, accuracy in zip(self._both, accuracies, strict=True):
             z = rest + float(belief.mean @ phi)
             of = weigh(z, accuracy, right=right)
             likelihoods.append(of.likelihood)
@@ -112,6 +113,16 @@ class Beliefs:
         moved = self._log_odds + log(likelihoods[1] / likelihoods[0])
         self._log_odds = max(-_MOST_LOG_ODDS, min(_MOST_LOG_ODDS, moved))
         self._mix()
+
+    def moderated(self, phi: Float64Vector, rest: float) -> float:
+        """Log-odds if the prior does not hold, drawn towards 0 by how uncertain they are.
+
+        MacKay, The evidence framework applied to classification networks, Neural Computation 4,
+        1992, equation 10.
+        """
+        other = self._both[1]
+        variance = float(phi @ other.covariance @ phi)
+        return (rest + float(other.mean @ phi)) / sqrt(1.0 + _MODERATION * variance)
 
     def numbers(self) -> Float64Vector:
         """All of it as one vector, to be stored."""

@@ -4,7 +4,9 @@ A verifier that is right nine times in ten must be weighed, not believed. How of
 not known beforehand. It is learned by comparing what it says with what is believed of the pair
 otherwise, from the score and from other sources: where that says "wrong" with 95 %, a verifier that
 says "right" is the more likely to have erred (latent class analysis of raters: Dawid and Skene,
-Applied Statistics 28, 1979).
+Applied Statistics 28, 1979). What is believed depends on whether the prior holds here (`beliefs`):
+where it does not, a verifier that disagrees with it is to be believed, not blamed. So two opinions
+of each source are kept, one for either case, and mixed by how likely either is.
 
 With ``a`` the accuracy, the same for right and wrong pairs, and ``p`` the belief that the pair is
 right, a source says "right" with probability ``q = a p + (1 - a)(1 - p)``. The logarithm of the
@@ -55,8 +57,8 @@ class Trust:
 
     @property
     def most_accuracy(self) -> float:
-        """As far above as may well be: one-sided 90 %."""
-        return _sigmoid(min(_MOST_LOG_ODDS, self.log_odds + 1.2816 * self.variance**0.5))
+        """As far above as may well be: one-sided 95 %."""
+        return _sigmoid(min(_MOST_LOG_ODDS, self.log_odds + 1.645 * self.variance**0.5))
 
     def after(self, said_right: bool, belief: float) -> Trust:  # noqa: FBT001  a verdict
         """What is believed after one more verdict.
@@ -75,6 +77,16 @@ class Trust:
         return Trust(max(0.0, min(_MOST_LOG_ODDS, moved)), variance, self.verdicts + 1)
 
 
+def mixed(one: Trust, other: Trust, share: float) -> Trust:
+    """What is believed if the `other` is true with a probability of `share`."""
+    between = other.log_odds - one.log_odds
+    return Trust(
+        one.log_odds + share * between,
+        one.variance + share * (other.variance - one.variance) + share * (1 - share) * between**2,
+        one.verdicts,
+    )
+
+
 AT_FIRST: Final[dict[Source, Trust]] = {
     Source.FEEDBACK: Trust(log(0.97 / 0.03), 0.3),
     Source.VERIFIER: Trust(log(0.9 / 0.1), 0.5),
@@ -83,7 +95,7 @@ AT_FIRST: Final[dict[Source, Trust]] = {
 """Before anything was seen of them. People press the wrong button now and then."""
 
 # A model's own extremes are not to be taken for the truth about somebody else.
-_MOST_BELIEF: Final = 0.97
+_MOST_BELIEF: Final = 0.995
 _MOST_LOG_ODDS: Final = 7.0
 _REPEATED: Final = 0.5
 
