@@ -166,7 +166,10 @@ def best_threshold(similarities: NDArray[np.float64], right: Flags, error: float
     """
     order = np.argsort(-similarities, kind="stable")
     counts = np.arange(1, len(order) + 1)
-    within = np.flatnonzero(np.cumsum(~right[order]) / counts <= error)
+    ordered = similarities[order]
+    # A threshold serves all that are as similar, or none of them.
+    last = np.append(ordered[1:] < ordered[:-1], [True])
+    within = np.flatnonzero((np.cumsum(~right[order]) / counts <= error) & last)
     if not len(within):
         return float("inf")
-    return float(similarities[order[within[-1]]])
+    return float(ordered[within[-1]])

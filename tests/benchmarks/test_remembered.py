@@ -97,6 +97,9 @@ def test_the_best_threshold_with_hindsight_serves_most_at_its_error() -> None:
     assert best_threshold(similarities, right, 0.25) == 0.6
     assert best_threshold(similarities, right, 0.0) == 0.9
     assert best_threshold(similarities, ~right, 0.0) == float("inf")
+    tied = np.array([0.9, 0.9, 0.9, 0.5, 0.4])
+    assert best_threshold(tied, right, 0.25) == 0.5
+    assert best_threshold(tied, right, 0.0) == float("inf")
 
 
 def test_intervals_hold_the_share_and_widen_where_trials_come_in_groups() -> None:
