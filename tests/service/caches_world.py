@@ -317,11 +317,9 @@ class CachesWorld(RuleBasedStateMachine):
         # From another query's answer to the same, of the same effort and filter.
         alike = [query for query, effort in fresh if effort == self.key(asked)[1]]
         if level == "alias":
-            canonical = self.canonical(asked, wish)
-            if canonical is None:
-                return False
-            is_text, content = canonical
-            known = self.texts.get(content, set()) if is_text else {content}
+            known: set[bytes] = set()
+            for is_text, content in self.stand_for(asked, wish):
+                known |= self.texts.get(content, set()) if is_text else {content}
             return any(query in known for query in alike)
         return bool(alike) and self.near_of(wish) is not None
 
@@ -459,6 +457,14 @@ class CachesWorld(RuleBasedStateMachine):
         """Searches that the index has counted."""
         statistics = self.index.cache.statistics
         return sum(statistics.hits.values()) + statistics.misses + statistics.uncached
+
+    def stand_for(self, asked: Asked, wish: Wish) -> list[AliasKey]:
+        """Queries whose answers may be given by alias; a canonical has those of its aliases."""
+        found = [self.canonical(asked, wish)]
+        if wish.text is not None:
+            text = (True, normal(wish.text))
+            found += [text for one in self.aliases.values() if one.canonical == text]
+        return [one for one in found if one is not None]
 
     def canonical(self, asked: Asked, wish: Wish) -> AliasKey | None:
         """What a search is another name of, and which alias is asked first."""
