@@ -28,17 +28,17 @@ from pyrope.errors import (
     CommandError,
     ExistsError,
     LoadingError,
-    NoIndexError,
-    OutOfMemoryError,
     PyropeError,
 )
 from pyrope.log import get_logger
 from pyrope.metrics import ServerCounters
 from pyrope.semantic.centroids import Centroids
 from pyrope.semantic.remembered.entry import Documents
+from pyrope.service.admission import WriteAdmission
 from pyrope.service.audit import SERVER, Actor
 from pyrope.service.backups import Backups
 from pyrope.service.caching import CacheServices
+from pyrope.service.catalogue import Catalogue
 from pyrope.service.clusters import ClusterServices
 from pyrope.service.definition import (
     IndexDefinition,
@@ -59,17 +59,13 @@ from pyrope.service.remembered.leases import Holders
 from pyrope.service.remembered.near_index import NearServices
 from pyrope.service.remembered.services import RememberServices
 from pyrope.service.remembered.timers import Schedule, on_loop
-from pyrope.service.reservations import Reservations
 from pyrope.service.restore import Progress, restore_index
 from pyrope.service.spec_record import decode_spec, encode_spec, plain_spec
 from pyrope.service.tenancy import Holdings, Tenancy
-from pyrope.service.totals import IndexTotals
-from pyrope.service.writes import Condition, PutVectors
 from pyrope.storage.group_commit import CommitStatistics, GroupCommitter
 from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.memory_store import MemoryStore
 from pyrope.storage.store import Change, DropIndex, PutIndex, PutMeta, Store
-from pyrope.tenants.enforcer import Account
 from pyrope.tenants.limits import Priority, TenantLimits
 from pyrope.tracing.tracer import WriteTracer
 from pyrope.types import (
@@ -85,8 +81,6 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 INDEX_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-# Estimating the memory of every index takes a few microseconds each, so it is not done per write.
-_MEMORY_ESTIMATE_AGE_S = 0.1
 _SWEEP_INTERVAL_S = 0.1
 # Of the threads' time, where tenants compete for it.
 _WEIGHTS = {
@@ -132,12 +126,14 @@ class Service:
         self.loading = True
         self._encode_id = encode_id
         self._tracer = tracer
-        self._indexes: dict[tuple[str, str], OpenIndex] = {}
-        self._by_tenant: dict[str, dict[str, OpenIndex]] = {}
-        # Those that are being dropped; and what was done by those that have been.
-        self._leaving: list[OpenIndex] = []
-        self._left = IndexTotals()
-        self._reserved = Reservations()
+        self._catalogue = catalogue = Catalogue()
+        self._admission = admission = WriteAdmission(settings, clock, catalogue)
+        # As they are, since each command needs some of them.
+        self.indexes, self.indexes_of = catalogue.indexes, catalogue.of_tenant
+        self.index, self.find_index = catalogue.get, catalogue.find
+        self.index_names = catalogue.names
+        self.counted, self.totals = catalogue.counted, catalogue.totals
+        self.admit_vectors, self.admit_bytes = admission.admit_vectors, admission.admit_bytes
         self._tasks: set[asyncio.Task[Any]] = set()
         self._background: list[asyncio.Task[None]] = []
         self._changing = asyncio.Lock()
@@ -160,7 +156,7 @@ class Service:
                 compact_share=engine.compact_share,
             ),
             search_costs=self._search_costs,
-            memory_left=self._memory_left,
+            memory_left=lambda: admission.memory_left,
         )
         self.cache: ValueCache[Kept] = ValueCache(
             settings.cache.max_bytes,
@@ -195,8 +191,6 @@ class Service:
         self._committer: GroupCommitter | None = None
         self._saver: GraphSaver | None = None
         self._settled = SettledWork()
-        self._memory_bytes = 0
-        self._memory_at = float("-inf")
         self._disk_bytes = 0
         self.dropped_total = 0
 
@@ -274,8 +268,7 @@ class Service:
             await self._saver.stop()
         for index in self.indexes():
             await index.close()
-        self._indexes.clear()
-        self._by_tenant.clear()
+        self._catalogue.clear()
         await self._storage.run(self._store.close)
         self._store = None
         await self._builder.stop()
@@ -348,7 +341,7 @@ class Service:
 
     def _work_done(self) -> int:
         """Another number whenever something has been written, merged or dropped."""
-        indexes = self._indexes.values()
+        indexes = self.indexes()
         return len(indexes) + sum(one.sequence + one.engine.tail_changes for one in indexes)
 
     async def _count_disk(self) -> None:
@@ -359,20 +352,13 @@ class Service:
 
     def _open(self, index: OpenIndex) -> None:
         """Let commands name an index."""
-        spec = index.spec
-        self._indexes[spec.tenant, spec.name] = index
-        self._by_tenant.setdefault(spec.tenant, {})[spec.name] = index
+        self._catalogue.open(index)
         if self.advisor is not None:
             self.advisor.attach(index)
 
     def _shut(self, index: OpenIndex) -> None:
         """Let no command name an index any more."""
-        spec = index.spec
-        del self._indexes[spec.tenant, spec.name]
-        of_tenant = self._by_tenant[spec.tenant]
-        del of_tenant[spec.name]
-        if not of_tenant:
-            del self._by_tenant[spec.tenant]
+        self._catalogue.shut(index)
         if self.advisor is not None:
             self.advisor.detach(index)
 
@@ -386,49 +372,10 @@ class Service:
 
     # -- what there is ----------------------------------------------------------------------------
 
-    def indexes(self) -> list[OpenIndex]:
-        return list(self._indexes.values())
-
-    def indexes_of(self, tenant: str) -> list[OpenIndex]:
-        return list(self._by_tenant.get(tenant, {}).values())
-
-    def index_names(self, tenant: str) -> list[str]:
-        return sorted(self._by_tenant.get(tenant, {}))
-
-    def find_index(self, tenant: str, name: bytes) -> OpenIndex | None:
-        return self._indexes.get((tenant, _text(name)))
-
-    def index(self, tenant: str, name: bytes) -> OpenIndex:
-        """Raises NoIndexError."""
-        found = self._indexes.get((tenant, _text(name)))
-        if found is None:
-            raise NoIndexError(f"no such index '{_text(name)}'")
-        return found
-
-    def counted(self) -> tuple[IndexTotals, list[OpenIndex]]:
-        """What was done by indexes that are gone, in a record of its own; and all the others.
-
-        The sum of all their `count_into` never falls, however long it takes to make it.
-        """
-        left = IndexTotals()
-        left.add(self._left)
-        return left, [*self._indexes.values(), *self._leaving]
-
-    def totals(self) -> IndexTotals:
-        """What all indexes have done since the server started, in one go: 10 us for each."""
-        totals, indexes = self.counted()
-        for index in indexes:
-            index.count_into(totals)
-        return totals
-
     @property
     def memory_bytes(self) -> int:
         """Memory of all indexes, in bytes; an estimate at most a tenth of a second old."""
-        now = self.clock.monotonic()
-        if now - self._memory_at >= _MEMORY_ESTIMATE_AGE_S:
-            self._memory_bytes = sum(index.memory_bytes for index in self._indexes.values())
-            self._memory_at = now
-        return self._memory_bytes
+        return self._admission.memory_bytes
 
     @property
     def disk_bytes(self) -> int:
@@ -445,53 +392,6 @@ class Service:
         if self._saver is None:
             raise RuntimeError("the service has not been started")
         return self._saver
-
-    # -- admission --------------------------------------------------------------------------------
-
-    def admit_write(self, added_bytes: int) -> None:
-        """Raises OutOfMemoryError when `added_bytes` more would exceed maxmemory."""
-        limit = self.settings.maxmemory
-        if limit and self.memory_bytes + added_bytes > limit:
-            raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
-
-    def admit_vectors(
-        self, account: Account | None, index: OpenIndex, write: PutVectors, nbytes: int
-    ) -> None:
-        """Let vectors in, as far as memory and the tenant's quotas allow; before they are written.
-
-        Those that are on their way count as if they were all new.
-
-        Args:
-            account: that pays; None: nobody's.
-            nbytes: of the vectors.
-
-        Raises:
-            OutOfMemoryError, QuotaError: they are not to be written.
-        """
-        self.admit_bytes(account, index, nbytes)
-        if account is None:
-            return
-        limits = account.limits
-        if limits.max_vectors is None and limits.max_bytes is None:
-            return
-        tenant = index.spec.tenant
-        new = 0
-        if write.condition is not Condition.IF_THERE:
-            slot_of = index.state.ids.slot
-            new = sum(1 for id_ in write.ids if slot_of(id_) is None)
-        if limits.max_vectors is not None:
-            there = sum(len(one) for one in self.indexes_of(tenant))
-            account.check_vectors(there + self._reserved.of(tenant).vectors, new)
-        self._reserved.add(tenant, new, nbytes, write.future)
-
-    def admit_bytes(self, account: Account | None, index: OpenIndex, nbytes: int) -> None:
-        """Let so many bytes more into an index. Raises OutOfMemoryError, QuotaError."""
-        self.admit_write(nbytes)
-        if account is None or account.limits.max_bytes is None:
-            return
-        tenant = index.spec.tenant
-        there = sum(one.memory_bytes for one in self.indexes_of(tenant))
-        account.check_bytes(there + self._reserved.of(tenant).nbytes, nbytes)
 
     # -- changing what there is -------------------------------------------------------------------
 
@@ -516,7 +416,7 @@ class Service:
         """
         async with self._changing:
             self.tenancy.check_stays(tenant)
-            there = self._indexes.get((tenant, definition.name))
+            there = self.find_index(tenant, definition.name.encode())
             if there is not None:
                 if if_new and definition.describes(there.spec):
                     return
@@ -525,9 +425,9 @@ class Service:
                     + (" with another definition" if if_new else "")
                 )
             limit = self.settings.limits.indexes
-            if len(self._indexes) >= limit:
+            if len(self._catalogue) >= limit:
                 raise CommandError(f"{limit} indexes exist already, which is the limit")
-            self.admit_write(0)
+            self._admission.admit_write(0)
             store = self._opened()
             uid = await self._storage.run(store.next_uid)
             spec = IndexSpec(
@@ -556,37 +456,36 @@ class Service:
             MisconfError: the disk refuses; the index stays.
         """
         async with self._changing:
-            key = (tenant, _text(name))
-            if key not in self._indexes:
+            index = self.find_index(tenant, name)
+            if index is None:
                 return False
             # No command can name it from here on, so that nothing is added while it drains.
-            index = self._indexes[key]
             self._shut(index)
-            self._leaving.append(index)
             try:
-                index.refuse_queued()
-                await index.drain()
-                spec = index.spec
-                if index.remembered is not None:
-                    index.remembered.detach()
-                async with self.tenancy.audit.act(
-                    actor, "index.drop", tenant, spec.name, plain_spec(spec)
-                ):
-                    await self._commit_drop(spec.uid)
+                with self._catalogue.leaving(index):
+                    await self._drop(index, actor)
             except BaseException:
                 if index.remembered is not None:
                     index.remembered.attach()
                 self._open(index)
                 raise
-            else:
-                self._left.add(index.settle())
-            finally:
-                self._leaving.remove(index)
-            self._memory_at = float("-inf")
+            self._admission.forget_estimate()
             self.dropped_total += 1
         # Training that is under way ends in seconds; others may create and drop meanwhile.
         await index.close()
         return True
+
+    async def _drop(self, index: OpenIndex, actor: Actor) -> None:
+        """Drop an index that no command can name any more, durably."""
+        index.refuse_queued()
+        await index.drain()
+        spec = index.spec
+        if index.remembered is not None:
+            index.remembered.detach()
+        async with self.tenancy.audit.act(
+            actor, "index.drop", spec.tenant, spec.name, plain_spec(spec)
+        ):
+            await self._commit_drop(spec.uid)
 
     async def _commit_drop(self, uid: int) -> None:
         """Drop an index and, with it, what was made from its vectors."""
@@ -739,11 +638,6 @@ class Service:
             self._costs[key] = costs
         return costs
 
-    def _memory_left(self) -> int | None:
-        """Bytes that indexes may still take; None: there is no limit."""
-        limit = self.settings.maxmemory
-        return max(0, limit - self.memory_bytes) if limit else None
-
     def _services(self) -> IndexServices:
         if self._committer is None:
             raise RuntimeError("the service has not been started")
@@ -832,8 +726,3 @@ def _are_there(by_uid: Mapping[int, OpenIndex], documents: Documents) -> bool:
     """Whether an index is there, and has all of some vectors."""
     index = by_uid.get(documents.uid)
     return index is not None and all(id_ in index.state.ids for id_ in documents.ids)
-
-
-def _text(name: bytes) -> str:
-    """A name to look up. One that is too long to be an index's is cut, and still too long."""
-    return name[:256].decode(errors="replace")
