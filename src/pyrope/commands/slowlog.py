@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 # Redis' own bounds: an entry shows so many arguments, and so much of each.
 _ARGUMENTS_MAX = 32
@@ -89,8 +90,7 @@ class SlowLog:
 
     def latest(self, count: int) -> list[SlowCommand]:
         """The latest `count` entries, newest first; all of them for -1."""
-        entries = list(self._entries)
-        return entries if count < 0 else entries[:count]
+        return list(self._entries if count < 0 else islice(self._entries, count))
 
     def clear(self) -> None:
         self._entries.clear()

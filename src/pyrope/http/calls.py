@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
@@ -104,6 +104,32 @@ class Call:
                 else:
                     return result
 
+    def check(self) -> None:
+        """See whether who asks may have it now.
+
+        Raises:
+            NoAuthError, NoPermError, LoadingError: they may not.
+        """
+        service, need = self.service, self._need
+        with self._counting_refusals():
+            check_may_run(
+                self.client,
+                service.tenancy.registry,
+                need.name,
+                rank=need.rank,
+                loading=service.loading,
+            )
+
+    @contextmanager
+    def _counting_refusals(self) -> Iterator[None]:
+        """A command that is refused within the ``with`` has never run."""
+        try:
+            yield
+        except PyropeError:
+            if self._need.command is not None:
+                self._need.command.stats.rejected += 1
+            raise
+
     @asynccontextmanager
     async def admitted(self, args: list[bytes] | None = None) -> AsyncIterator[Context]:
         """Do what the command does, as one of its runs: within the ``async with``.
@@ -119,24 +145,14 @@ class Call:
         began = server.clock.monotonic()
         account: Account | None = None
         try:
-            try:
-                # The body was long in coming, perhaps: a key may have been taken away.
-                check_may_run(
-                    client,
-                    server.service.tenancy.registry,
-                    need.name,
-                    rank=need.rank,
-                    loading=server.service.loading,
-                )
-                context = Context(client, server)
-                if need.command is not None and need.command.has_index:
-                    entered = context.account = server.service.tenancy.enforcer.enter(client.tenant)
+            # The body was long in coming, perhaps: a key may have been taken away.
+            self.check()
+            context = Context(client, server)
+            if need.command is not None and need.command.has_index:
+                entered = context.account = server.service.tenancy.enforcer.enter(client.tenant)
+                with self._counting_refusals():
                     context.strain = entered.admit()
-                    account = entered
-            except PyropeError:
-                if stats is not None:
-                    stats.rejected += 1
-                raise
+                account = entered
             failed = True
             try:
                 yield context

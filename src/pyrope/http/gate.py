@@ -18,7 +18,7 @@ import itertools
 
 from fastapi import Request
 
-from pyrope.commands.admission import check_may_run, sign_in
+from pyrope.commands.admission import sign_in
 from pyrope.commands.context import Client, Server
 from pyrope.commands.ranks import READER
 from pyrope.commands.search_reply import PLAIN
@@ -94,8 +94,9 @@ class Gate:
         if identity is not None:
             scope["pyrope.user"] = identity.name
         scope["pyrope.changes"] = need.rank > READER
-        check_may_run(client, registry, need.name, rank=need.rank, loading=server.service.loading)
-        return Call(server, client, need)
+        call = Call(server, client, need)
+        call.check()
+        return call
 
     def _identity(self, request: Request, address: str) -> Identity | None:
         registry = self.server.service.tenancy.registry

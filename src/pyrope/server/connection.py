@@ -385,10 +385,11 @@ class Connection(asyncio.Protocol):
                 account = context.account = self._enforcer.enter(client.tenant)
                 try:
                     context.strain = account.admit()
-                except PyropeError:
-                    account = None
+                except PyropeError as error:
+                    # It has not run, so that it is none of those that failed.
                     entry.stats.rejected += 1
-                    raise
+                    self._answer_error(error)
+                    return True
             result = entry.run(self._context, args)  # type: ignore[misc]  # find() has looked
         except Exception as error:  # noqa: BLE001 - a bug of ours must not take others down
             if account is not None:

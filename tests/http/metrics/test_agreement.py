@@ -12,6 +12,7 @@ import redis
 from control import asking, control_server
 from pyrope.http.metrics.collector import METRICS
 from pyrope.http.metrics.metric import Described
+from remembered_calls import lead_a_life
 from scraping import Samples, scrape, value
 from servers import RunningServer, exchange
 from tenancy import PASSWORD, add, administrator, blob, search, signed_in
@@ -57,6 +58,7 @@ def use(server: RunningServer) -> None:
         for _ in range(3):
             for row in rows[100:104]:
                 search(wire, "near", *row.tolist(), options=("SESSION", "s"))
+        lead_a_life(wire, "near", 8)
         wire.execute_command("VECTOR.CACHE", "FLUSH", "hnsw")
         wire.execute_command("VECTOR.TENANT", "CREATE", "slow", "KEY", "k" * 20, "QPS", 1)
         wire.execute_command(
@@ -147,6 +149,7 @@ def test_info_and_metrics_tell_the_same_of_a_mixed_workload(tmp_path: Path) -> N
     assert value(samples, "pyrope_errors_total", prefix="NOINDEX") == 1
     assert value(samples, "pyrope_search_shortcuts_total") > 10
     assert value(samples, "pyrope_protocol_errors_total") == 1
+    assert value(samples, "pyrope_remembered_guards_total", guard="numbers") == 1
 
 
 def test_what_is_counted_twice_is_counted_alike(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from control import administering, asking, control_server
 from pyrope.http.metrics.collector import METRICS
 from pyrope.http.metrics.metric import Kind
 from pyrope.testing.clock import ManualClock
+from remembered_calls import lead_a_life
 from scraping import Samples, scrape, value
 from servers import RunningServer
-from tenancy import PASSWORD, add, administrator, search, signed_in, usage
+from tenancy import PASSWORD, add, administrator, as_map, search, signed_in, usage
 
 KEY = "k" * 20
 # What is counted by the month, and begins anew with each.
@@ -176,6 +177,32 @@ def test_a_near_hit_is_counted_with_its_recall() -> None:
         assert hits == 3
         assert value(found, "pyrope_cache_certified_recall_total", level="cluster") == hits
         assert value(found, "pyrope_cache_estimated_recall_total", level="cluster") == hits
+
+
+def test_remembered_responses_are_told_as_the_index_tells_them() -> None:
+    with control_server() as server, server.client() as wire, asking(server) as client:
+        wire.execute_command("VECTOR.CREATE", "near", "DIM", 8)
+        lead_a_life(wire, "near", 8)
+        stats = as_map(as_map(wire.execute_command("VECTOR.CACHE", "STATS", "near"))["remembered"])
+        found = scrape(client)
+    for name, told in (
+        ("remembered_total", "remembered"),
+        ("remembered_recalls_total", "recalls"),
+        ("remembered_responses", "entries"),
+        ("remembered_quarantined_total", "quarantined"),
+        ("remembered_saved_tokens_total", "tokens_saved"),
+    ):
+        assert value(found, f"pyrope_{name}") == float(stats[told]), name
+    for label, kind, fields in (
+        ("way", "hits_total", {"exact": "hits_exact", "near": "hits_near"}),
+        ("verdict", "feedback_total", {"good": "feedback_good", "bad": "feedback_bad"}),
+        ("why", "refused_total", {"guard": "guard_numbers", "uncertain": "uncertain"}),
+        ("reason", "gone_total", {"forgotten": "gone_forgotten"}),
+    ):
+        for part, told in fields.items():
+            number = value(found, f"pyrope_remembered_{kind}", **{label: part})
+            assert number == float(stats[told]) == 1, (kind, part)
+    assert value(found, "pyrope_remembered_saved_units_total") == 3
 
 
 def wire_search(wire: redis.Redis, second: float) -> None:

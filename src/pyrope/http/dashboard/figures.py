@@ -42,10 +42,15 @@ class _Row:
 
 @dataclass(slots=True)
 class _Seen:
-    """What one look at the indexes has found."""
+    """What one look at the indexes has found.
+
+    Attributes:
+        busiest: those with the most queries, the busiest first; of `count` in all.
+    """
 
     totals: IndexTotals = field(default_factory=IndexTotals)
-    rows: list[_Row] = field(default_factory=list)
+    busiest: list[_Row] = field(default_factory=list)
+    count: int = 0
     vectors: int = 0
     memory_bytes: int = 0
     queued: int = 0
@@ -89,8 +94,7 @@ class Observed:
         recent, server, tenant = self._recent, self._server, self._tenant
         recent.turn()
         seen = await self._look_at_indexes()
-        shown = nlargest(_SHOWN_INDEXES, seen.rows, key=lambda row: row.rank)
-        self.busiest = [row.index for row in shown]
+        self.busiest = [row.index for row in seen.busiest]
         figures: Figures = {
             "version": __version__,
             "run_id": server.run_id,
@@ -105,8 +109,8 @@ class Observed:
             "cache": self._cache(seen),
             "recall": _recall(seen.totals),
             "indexes": {
-                "count": len(seen.rows),
-                "items": [self._index(row) for row in shown],
+                "count": seen.count,
+                "items": [self._index(row) for row in seen.busiest],
             },
             "tenants": await self._tenants.look(tenant),
             "slow": slow_commands(server.slow_log, tenant),
@@ -128,6 +132,8 @@ class Observed:
             indexes = service.indexes_of(self._tenant)
         for number, index in enumerate(indexes):
             if number % _INDEXES_AT_ONCE == _INDEXES_AT_ONCE - 1:
+                # To choose among all at the end would take long, where there are many.
+                seen.busiest = _most_asked(seen.busiest)
                 await asyncio.sleep(0)
             index.count_into(seen.totals)
             if index.closed:
@@ -135,12 +141,14 @@ class Observed:
             counted = index.cache.statistics
             queries = sum(counted.hits.values()) + counted.misses + counted.uncached
             grown = self._recent.grown(index.spec.uid, queries)
-            seen.rows.append(_Row(index, queries, grown))
+            seen.busiest.append(_Row(index, queries, grown))
+            seen.count += 1
             seen.vectors += len(index)
             seen.memory_bytes += index.memory_bytes
             seen.queued += index.queued_requests
             seen.entries += len(index.cache)
             seen.cache_bytes += index.cache.nbytes
+        seen.busiest = _most_asked(seen.busiest)
         return seen
 
     def _index(self, row: _Row) -> dict[str, Any]:
@@ -250,6 +258,10 @@ class Observed:
             "event_loop_lag_p99_us": lag / 1000,
             "refuses_writes": commits.is_refused,
         }
+
+
+def _most_asked(rows: list[_Row]) -> list[_Row]:
+    return nlargest(_SHOWN_INDEXES, rows, key=lambda row: row.rank)
 
 
 def _recall(totals: IndexTotals) -> dict[str, Any]:

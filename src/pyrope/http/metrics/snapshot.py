@@ -62,6 +62,7 @@ class Snapshot:
     Attributes:
         totals: of all indexes.
         vectors, head_vectors, deleted_vectors, queued, unsaved_changes: in all indexes now.
+        responses, response_bytes: remembered in all indexes now, and their memory.
         types: of indexes, how many there are.
         levels_off: levels of near hits, of some index, that are not served for some recall.
         indexes: by tenant and index, and for the others; empty where no index has a place.
@@ -77,6 +78,8 @@ class Snapshot:
     deleted_vectors: int = 0
     queued: int = 0
     unsaved_changes: int = 0
+    responses: int = 0
+    response_bytes: int = 0
     types: Counter[str] = field(default_factory=Counter)
     levels_off: Counter[str] = field(default_factory=Counter)
     indexes: dict[Index, IndexRow] = field(default_factory=dict)
@@ -99,16 +102,19 @@ class Observer:
         self._indexes: Places[int] = Places(settings.index_labels)
         # Of indexes with places: hits and misses when they were last seen.
         self._counted: dict[int, tuple[int, int]] = {}
+        self._looking = asyncio.Lock()
 
     async def look(self) -> Snapshot:
         """What there is now."""
         service = self._server.service
-        totals, indexes = service.counted()
-        snapshot = Snapshot(self._server, totals)
-        await self._look_at_indexes(snapshot, indexes)
-        await self._look_at_budgets(snapshot)
-        if self._tenants.most:
-            await self._look_at_tenants(snapshot)
+        # One after another: what is remembered of an index must not be younger than the sums.
+        async with self._looking:
+            totals, indexes = service.counted()
+            snapshot = Snapshot(self._server, totals)
+            await self._look_at_indexes(snapshot, indexes)
+            await self._look_at_budgets(snapshot)
+            if self._tenants.most:
+                await self._look_at_tenants(snapshot)
         return snapshot
 
     # -- indexes ----------------------------------------------------------------------------------
@@ -128,6 +134,9 @@ class Observer:
             snapshot.queued += index.queued_requests
             snapshot.unsaved_changes += index.unsaved_changes
             snapshot.types[index.spec.type.value] += 1
+            if index.remembered is not None:
+                snapshot.responses += len(index.remembered)
+                snapshot.response_bytes += index.remembered.nbytes
             recall = index.cache.near.audits.recall
             for level in recall.levels:
                 snapshot.levels_off[level] += any(one.is_off for one in recall.promises(level))

@@ -16,10 +16,10 @@ router = APIRouter(include_in_schema=False)
 async def openapi(request: Request) -> Response:
     state = request.app.state
     if state.openapi is None:
-        # It takes a tenth of a second to make, once.
-        making = state.gate.server.service.run(openapi_json, request.app)
-        state.openapi = await asyncio.shield(making)
-    return Response(state.openapi, media_type="application/json")
+        # It takes a tenth of a second to make: once, whoever else asks for it meanwhile, and goes.
+        state.openapi = state.gate.server.service.run(openapi_json, request.app)
+    document = await asyncio.shield(state.openapi)
+    return Response(document, media_type="application/json")
 
 
 @router.get("/docs")
