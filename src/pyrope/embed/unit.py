@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf, sqrt
+
 import numpy as np
 
 from pyrope.types import Float32Matrix
@@ -16,11 +18,12 @@ def to_unit_rows(rows: Float32Matrix) -> Float32Matrix:
     Returns:
         The same array. A row that has no direction (zeros, NaN, infinity) is all zeros.
     """
-    # In double precision, so that no square overflows.
-    wide = rows.astype(np.float64)
-    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
-    usable = np.isfinite(norms) & (norms > 0)
-    np.divide(wide, norms[:, None], out=wide, where=usable[:, None])
-    wide[~usable] = 0.0
-    rows[:] = wide
+    for row in rows:
+        # In double precision, so that no square overflows.
+        wide = row.astype(np.float64)
+        square = float(wide @ wide)
+        if 0.0 < square < inf:
+            np.divide(wide, sqrt(square), out=row, casting="same_kind")
+        else:
+            row[:] = 0.0
     return rows

@@ -25,6 +25,7 @@ import numpy as np
 from pyrope.embed.embedder import Embedded, EmbedderError, Failure
 from pyrope.embed.runner import Run
 from pyrope.embed.unit import to_unit_rows
+from pyrope.embed.words import Words
 from pyrope.types import Float32Matrix
 
 _CONFIG, _DIM = "l2_supercat", 256
@@ -53,6 +54,7 @@ class WordLlamaEmbedder:
         self._run = run
         self._matrix: Float32Matrix | None = None
         self._tokenizer: Any = None
+        self._words: Words | None = None
         self._version = ""
 
     @property
@@ -67,17 +69,18 @@ class WordLlamaEmbedder:
     async def start(self) -> None:
         if self._matrix is None:
             self._matrix, self._tokenizer, self._version = await self._run(_load)
+            self._words = Words(self._tokenizer)
 
     def embed_now(self, text: str) -> Embedded | None:
-        if len(text) > _AT_ONCE_CHARACTERS or self._tokenizer is None:
+        if len(text) > _AT_ONCE_CHARACTERS or self._words is None:
             return None
-        return self._add_up([self._tokenizer.encode(text, add_special_tokens=False).ids])
+        return self._add_up([self._words.encode(text)])
 
     async def embed(self, texts: Sequence[str]) -> Embedded:
         return await self._run(self._embed, list(texts))
 
     async def close(self) -> None:
-        self._matrix = self._tokenizer = None
+        self._matrix = self._tokenizer = self._words = None
 
     def _embed(self, texts: list[str]) -> Embedded:
         """In a thread: 7 us a sentence for its tokens, 3 us to add up their vectors."""

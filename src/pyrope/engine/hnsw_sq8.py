@@ -65,6 +65,8 @@ from pyrope.types import Float32Matrix, Mask, Metric, Slots
 
 # FAISS links up to 100 nodes of a level in one thread, however many it may use.
 _WORTH_THREADS = 256
+# Tombstones among the nearest that are no reason to score all that a beam has found.
+_SPARE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,23 +233,31 @@ class HnswSq8Index:
     def _search_plain(self, queries: Float32Matrix, k: int, ef: int) -> Neighbours | None:
         """The usual search, in two native calls and few others: each takes the GIL anew.
 
-        None where it is not the usual one: there are tombstones, a scan costs less, a beam found
-        too few.
+        None where it is not the usual one: a scan costs less, or a beam found too few that stand.
         """
         graph, positions, count = self._graph, self._positions, len(self._table)
-        if graph is None or positions.standing < positions.count or not len(queries):
+        if graph is None or not count or not len(queries):
             return None
         width = min(k, count)
-        ranked = min(max(width, ceil(width * self._rerank_factor)), positions.count)
-        beam = max(ef, ranked)
+        standing, nodes = positions.standing, positions.count
+        ranked = min(max(width, ceil(width * self._rerank_factor)), standing)
+        beam = first_beam(ef, ranked, standing, nodes)
         if beam_cost(beam, len(queries)) >= scan_cost(count, count, len(queries)):
             return None
         prepared, far = self._scale.queries(queries)
         if far is not None:
             return None
-        found = graph.search(prepared, ranked, beam)
-        if found[:, -1].min() < 0:
-            return None
+        if standing == nodes:
+            found = graph.search(prepared, ranked, beam)
+            if found[:, -1].min() < 0:
+                return None
+        else:
+            # What does not stand has no member, and so no score.
+            found = graph.search(prepared, beam, beam)
+            enough = _enough(positions.stands[found] & (found >= 0), ranked)
+            if not enough:
+                return None
+            found = np.ascontiguousarray(found[:, :enough])
         self._counters.add(graph=len(queries))
         return self._reranker.best(queries, positions.members(found, None, width), width)
 
@@ -479,3 +489,11 @@ def _check_members(slots: Slots, positions: Slots, norms: NDArray[Any], count: i
         raise ValueError(f"a position that none of its {count} codes has")
     if len(slots) and (slots.min() < 0 or len(np.unique(slots)) != len(slots)):
         raise ValueError("a slot that is there twice, or none")
+
+
+def _enough(stand: NDArray[np.bool_], wanted: int) -> int:
+    """How many columns hold so many that stand in every row; 0: not even all of them."""
+    for columns in (wanted + _SPARE, stand.shape[1]):
+        if int(np.count_nonzero(stand[:, :columns], axis=1).min()) >= wanted:
+            return columns
+    return 0
