@@ -3,7 +3,7 @@
 OpenAI's own client talks to a language model, and Pyrope remembers what it says. Without
 ``--base-url`` a stand-in of a model answers, on this host and without a network. Type a question;
 ``/new`` begins another talk, ``/wrong`` says that the last answer was not right, an empty line ends
-it.
+it. What was said before is part of a question: to be answered from memory, begin another talk.
 
     make run                                 # in another terminal
     python examples/chat_loop.py

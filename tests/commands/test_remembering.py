@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,22 @@ import numpy as np
 import pytest
 import redis
 
+from pyrope.semantic.guards import GUARDS
 from pyrope.testing.clock import ManualClock
+from remembered_calls import (
+    ANSWER,
+    FAR,
+    NEAR,
+    QUESTION,
+    REPHRASED,
+    ROW,
+    recall,
+    remember,
+    stats,
+    told,
+)
 from servers import RunningServer, encode, exchange, running_server
 from tenancy import administrator, as_map, signed_in, tenant, tenant_server, usage
-
-QUESTION, REPHRASED = "How do plants make food?", "How do plants make their own food?"
-ANSWER = "By photosynthesis: light, water and carbon dioxide."
-_ROW, _NEAR, _FAR = (np.array(row, "<f4").tobytes() for row in ([1, 0, 0], [1, 0.1, 0], [0, 0, 1]))
 
 
 @pytest.fixture
@@ -26,27 +34,6 @@ def index(client: redis.Redis) -> redis.Redis:
     """A client of a server with the index i."""
     client.execute_command("VECTOR.CREATE", "i", "DIM", 3)
     return client
-
-
-def remember(client: redis.Redis, prompt: str, response: Any, *words: Any) -> bytes:
-    """With the vector of the question, unless another is given."""
-    vector = () if "FP32" in words else ("FP32", _ROW)
-    id_: bytes = client.execute_command("VECTOR.REMEMBER", "i", prompt, response, *vector, *words)
-    return id_
-
-
-def recall(client: redis.Redis, prompt: str, *words: Any) -> Any:
-    vector = () if "FP32" in words else ("FP32", _ROW)
-    return client.execute_command("VECTOR.RECALL", "i", prompt, *vector, *words)
-
-
-def told(client: redis.Redis, prompt: str, *words: Any) -> tuple[Any, dict[str, Any]]:
-    response, info = recall(client, prompt, *words, "WITHINFO")
-    return response, as_map(info)
-
-
-def stats(client: redis.Redis) -> dict[str, Any]:
-    return as_map(as_map(client.execute_command("VECTOR.CACHE", "STATS", "i"))["remembered"])
 
 
 # -- finding again ---------------------------------------------------------------------------------
@@ -59,7 +46,7 @@ def test_what_is_remembered_answers_its_prompt_however_it_is_written(
     id_ = remember(any_client, QUESTION, ANSWER)
     assert len(id_) == 16
     assert recall(any_client, QUESTION) == ANSWER.encode()
-    assert recall(any_client, "  HOW do plants\tmake FOOD? ", "FP32", _FAR) == ANSWER.encode()
+    assert recall(any_client, "  HOW do plants\tmake FOOD? ", "FP32", FAR) == ANSWER.encode()
     response, info = told(any_client, QUESTION)
     assert response == ANSWER.encode()
     assert (info["id"], info["match"], info["prompt"]) == (id_, b"exact", QUESTION.encode())
@@ -89,11 +76,11 @@ def test_a_response_is_any_bytes_and_of_any_length_up_to_the_limit(index: redis.
 
 def test_a_near_prompt_is_served_by_threshold(index: redis.Redis) -> None:
     id_ = remember(index, QUESTION, ANSWER)
-    response, info = told(index, REPHRASED, "FP32", _NEAR, "THRESHOLD", 0.99)
+    response, info = told(index, REPHRASED, "FP32", NEAR, "THRESHOLD", 0.99)
     assert response == ANSWER.encode()
     assert (info["match"], info["id"]) == (b"near", id_)
     assert float(info["score"]) == pytest.approx(1 / np.sqrt(1.01))
-    response, info = told(index, REPHRASED, "FP32", _NEAR, "THRESHOLD", 0.999)
+    response, info = told(index, REPHRASED, "FP32", NEAR, "THRESHOLD", 0.999)
     assert response is None
     nearest = as_map(info["nearest"])
     assert nearest["id"] == id_
@@ -103,12 +90,12 @@ def test_a_near_prompt_is_served_by_threshold(index: redis.Redis) -> None:
 
 def test_without_a_threshold_nothing_uncertain_is_served(index: redis.Redis) -> None:
     remember(index, QUESTION, ANSWER)
-    response, info = told(index, REPHRASED, "FP32", _NEAR)
+    response, info = told(index, REPHRASED, "FP32", NEAR)
     assert response is None
     assert float(info["max_error"]) == 0.05
     assert float(as_map(info["nearest"])["estimated_error"]) > 0.05
-    assert recall(index, REPHRASED, "FP32", _NEAR, "MAXERROR", 0) is None
-    assert recall(index, REPHRASED, "FP32", _NEAR, "MAXERROR", 1) == ANSWER.encode()
+    assert recall(index, REPHRASED, "FP32", NEAR, "MAXERROR", 0) is None
+    assert recall(index, REPHRASED, "FP32", NEAR, "MAXERROR", 1) == ANSWER.encode()
 
 
 def test_guards_refuse_whatever_the_score_and_can_be_switched_off(index: redis.Redis) -> None:
@@ -122,12 +109,16 @@ def test_guards_refuse_whatever_the_score_and_can_be_switched_off(index: redis.R
     assert recall(index, turned, "THRESHOLD", 0.9) == b"Yes."
     index.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "GUARDS", "ALL")
     assert recall(index, turned, "THRESHOLD", 0.9) is None
+    lines = index.info("cache")
+    assert {name: lines[f"remembered_guard_{name}"] for name in GUARDS} == {
+        name: 2 * (name == "negation") for name in GUARDS
+    }
 
 
 def test_an_alias_of_the_index_leads_to_a_response(index: redis.Redis) -> None:
     remember(index, QUESTION, ANSWER)
     index.execute_command("VECTOR.ALIAS", "SET", "i", "photosynthesis?", QUESTION)
-    response, info = told(index, "Photosynthesis?", "FP32", _FAR, "MAXERROR", 0.01)
+    response, info = told(index, "Photosynthesis?", "FP32", FAR, "MAXERROR", 0.01)
     assert (response, info["match"]) == (ANSWER.encode(), b"alias")
 
 
@@ -145,7 +136,7 @@ def test_an_index_of_any_metric_compares_prompts_by_cosine(client: redis.Redis) 
     for metric in ("COSINE", "IP", "L2"):
         client.execute_command("VECTOR.CREATE", "i", "DIM", 3, "METRIC", metric)
         remember(client, QUESTION, ANSWER, "FP32", np.array([5, 0, 0], "<f4").tobytes())
-        _, info = told(client, REPHRASED, "FP32", _NEAR, "THRESHOLD", 0.9)
+        _, info = told(client, REPHRASED, "FP32", NEAR, "THRESHOLD", 0.9)
         assert float(info["score"]) == pytest.approx(1 / np.sqrt(1.01))
         client.execute_command("VECTOR.DROP", "i")
 
@@ -224,10 +215,10 @@ def test_a_sliding_life_is_renewed_by_hits() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        ("VECTOR.ADD", "docs", "a", "FP32", _FAR),
+        ("VECTOR.ADD", "docs", "a", "FP32", FAR),
         ("VECTOR.SETATTR", "docs", "a", "{}"),
         ("VECTOR.DEL", "docs", "x", "a"),
-        ("VECTOR.MADD", "docs", "FP32", _FAR * 2, "IDS", 2, "z", "a"),
+        ("VECTOR.MADD", "docs", "FP32", FAR * 2, "IDS", 2, "z", "a"),
         ("VECTOR.DROP", "docs"),
     ],
     ids=["update", "attributes", "delete", "many", "drop"],
@@ -237,10 +228,10 @@ def test_a_change_to_a_document_forgets_what_was_made_from_it(
 ) -> None:
     index.execute_command("VECTOR.CREATE", "docs", "DIM", 3)
     for id_ in ("a", "b"):
-        index.execute_command("VECTOR.ADD", "docs", id_, "FP32", _ROW)
+        index.execute_command("VECTOR.ADD", "docs", id_, "FP32", ROW)
     remember(index, QUESTION, "from both", "DEPENDS", "docs", 2, "a", "b")
-    remember(index, REPHRASED, "from b", "DEPENDS", "docs", 1, "b", "FP32", _NEAR)
-    index.execute_command("VECTOR.ADD", "docs", "c", "FP32", _ROW)
+    remember(index, REPHRASED, "from b", "DEPENDS", "docs", 1, "b", "FP32", NEAR)
+    index.execute_command("VECTOR.ADD", "docs", "c", "FP32", ROW)
     assert recall(index, QUESTION) == b"from both"
     index.execute_command(*change)
     assert recall(index, QUESTION, "THRESHOLD", 1) is None
@@ -253,19 +244,19 @@ def test_documents_may_be_of_the_index_itself_and_come_in_the_same_pipeline(
     index: redis.Redis,
 ) -> None:
     with index.pipeline(transaction=False) as pipeline:
-        pipeline.execute_command("VECTOR.ADD", "i", "doc", "FP32", _ROW)
+        pipeline.execute_command("VECTOR.ADD", "i", "doc", "FP32", ROW)
         pipeline.execute_command(
-            "VECTOR.REMEMBER", "i", QUESTION, ANSWER, "FP32", _ROW, "DEPENDS", "i", 1, "doc"
+            "VECTOR.REMEMBER", "i", QUESTION, ANSWER, "FP32", ROW, "DEPENDS", "i", 1, "doc"
         )
-        pipeline.execute_command("VECTOR.RECALL", "i", QUESTION, "FP32", _ROW)
+        pipeline.execute_command("VECTOR.RECALL", "i", QUESTION, "FP32", ROW)
         pipeline.execute_command("VECTOR.DEL", "i", "doc")
-        pipeline.execute_command("VECTOR.RECALL", "i", QUESTION, "FP32", _ROW)
+        pipeline.execute_command("VECTOR.RECALL", "i", QUESTION, "FP32", ROW)
         added, id_, found, deleted, lost = pipeline.execute()
     assert (added, len(id_), found, deleted, lost) == (1, 16, ANSWER.encode(), 1, None)
 
 
 def test_documents_that_are_not_there_are_refused(index: redis.Redis) -> None:
-    index.execute_command("VECTOR.ADD", "i", "a", "FP32", _ROW)
+    index.execute_command("VECTOR.ADD", "i", "a", "FP32", ROW)
     with pytest.raises(redis.ResponseError, match=r"^DEPENDS names 'b', which is not in"):
         remember(index, QUESTION, ANSWER, "DEPENDS", "i", 2, "a", "b")
     with pytest.raises(redis.ResponseError, match=r"^no such index 'docs'|^NOINDEX"):
@@ -297,108 +288,50 @@ def test_forgetting_by_id_by_prompt_and_by_scope(index: redis.Redis) -> None:
     assert int(stats(index)["entries"]) == 0
 
 
-# -- feedback --------------------------------------------------------------------------------------
-
-
-def test_what_is_bad_is_served_no_more_until_something_else_is_remembered(
-    index: redis.Redis,
-) -> None:
-    id_ = remember(index, QUESTION, "nonsense")
-    assert recall(index, REPHRASED, "FP32", _NEAR, "THRESHOLD", 0.9) == b"nonsense"
-    assert index.execute_command("VECTOR.FEEDBACK", "i", id_, "bad") == b"OK"
-    assert recall(index, QUESTION) is None
-    assert recall(index, REPHRASED, "FP32", _NEAR, "THRESHOLD", -1) is None
-    assert int(stats(index)["quarantined"]) == 1
-    remember(index, QUESTION, ANSWER)
-    assert recall(index, QUESTION) == ANSWER.encode()
-    # The feedback was on an answer to the other prompt, and that is not forgotten.
-    _, info = told(index, REPHRASED, "FP32", _NEAR, "THRESHOLD", -1)
-    assert info["guard"] == b"feedback"
-
-
-def test_what_people_say_of_a_pair_of_prompts_is_learnt(index: redis.Redis) -> None:
-    id_ = remember(index, QUESTION, ANSWER)
-    words = (REPHRASED, "FP32", _NEAR, "MAXERROR", 0.2)
-    before = float(as_map(told(index, *words)[1]["nearest"])["estimated_error"])
-    for _ in range(6):
-        index.execute_command("VECTOR.FEEDBACK", "i", id_, "GOOD", "PROMPT", REPHRASED)
-    response, info = told(index, *words)
-    after = float(info["estimated_error"] or as_map(info["nearest"])["estimated_error"])
-    assert after < before
-    counted = stats(index)
-    assert (int(counted["feedback_good"]), int(counted["pairs"])) == (6, 1)
-    assert response in (None, ANSWER.encode())
-
-
-def test_feedback_on_what_is_not_there_is_an_error(index: redis.Redis) -> None:
-    id_ = remember(index, QUESTION, ANSWER)
-    for name in ("0" * 16, "", "x" * 16, id_.upper() + b"0", b"\xff" * 16):
-        with pytest.raises(redis.ResponseError, match=r"^no such entry"):
-            index.execute_command("VECTOR.FEEDBACK", "i", name, "BAD")
-    for words in (("MAYBE",), ("GOOD", "PROMPT"), ("GOOD", "PROMPT", "a", "b"), ("BAD", "X", "y")):
-        with pytest.raises(redis.ResponseError):
-            index.execute_command("VECTOR.FEEDBACK", "i", id_, *words)
-    assert recall(index, QUESTION) == ANSWER.encode()
-
-
-def test_in_shadow_mode_nothing_is_answered_and_everything_counted(index: redis.Redis) -> None:
-    remember(index, QUESTION, ANSWER)
-    index.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "SHADOW", "ON")
-    response, info = told(index, QUESTION)
-    assert response is None
-    assert (info["match"], bool(info["shadow"])) == (b"exact", True)
-    assert recall(index, REPHRASED, "THRESHOLD", 0.9) is None
-    counted = stats(index)
-    assert (int(counted["shadow_exact"]), int(counted["shadow_near"])) == (1, 1)
-    assert int(counted["hits"]) == 0
-    index.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "SHADOW", "OFF")
-    assert recall(index, QUESTION) == ANSWER.encode()
-
-
 # -- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ("REMEMBER", "i", "", "r", "FP32", _ROW),
-        ("REMEMBER", "i", " \t\n", "r", "FP32", _ROW),
-        ("REMEMBER", "i", "\x00\x01\x7f\u200b", "r", "FP32", _ROW),
-        ("REMEMBER", "i", b"\xff\xfe", "r", "FP32", _ROW),
-        ("REMEMBER", "i", "x" * 2**20, "r", "FP32", _ROW),
-        ("REMEMBER", "i", "p", "", "FP32", _ROW),
+        ("REMEMBER", "i", "", "r", "FP32", ROW),
+        ("REMEMBER", "i", " \t\n", "r", "FP32", ROW),
+        ("REMEMBER", "i", "\x00\x01\x7f\u200b", "r", "FP32", ROW),
+        ("REMEMBER", "i", b"\xff\xfe", "r", "FP32", ROW),
+        ("REMEMBER", "i", "x" * 2**20, "r", "FP32", ROW),
+        ("REMEMBER", "i", "p", "", "FP32", ROW),
         ("REMEMBER", "i", "p", "r"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW[:8]),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW[:7]),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW[:8]),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW[:7]),
         ("REMEMBER", "i", "p", "r", "FP32", np.array([1, np.nan, 1], "<f4").tobytes()),
         ("REMEMBER", "i", "p", "r", "ELE", "a"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "FP32", _ROW),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "EX", 0),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "EX", "1e3"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "COST", -1),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "COST", "nan"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "LEASE", "x"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "WITHINFO"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "SCOPE", 1, "user"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "SCOPE", 2, "u", "a", "u", "b"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "SCOPE", 1, "", "a"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "SCOPE", -1),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "SCOPE", 1, "u", "x" * 5000),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "SCOPE", 10**9, "u", "x"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "DEPENDS", "i", 0),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "DEPENDS", "i", 2, "a"),
-        ("REMEMBER", "i", "p", "r", "FP32", _ROW, "DEPENDS", "i", 1, ""),
-        ("REMEMBER", "none", "p", "r", "FP32", _ROW),
-        ("RECALL", "i", "", "FP32", _ROW),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "FP32", ROW),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "EX", 0),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "EX", "1e3"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "COST", -1),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "COST", "nan"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "LEASE", "x"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "WITHINFO"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "SCOPE", 1, "user"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "SCOPE", 2, "u", "a", "u", "b"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "SCOPE", 1, "", "a"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "SCOPE", -1),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "SCOPE", 1, "u", "x" * 5000),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "SCOPE", 10**9, "u", "x"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "DEPENDS", "i", 0),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "DEPENDS", "i", 2, "a"),
+        ("REMEMBER", "i", "p", "r", "FP32", ROW, "DEPENDS", "i", 1, ""),
+        ("REMEMBER", "none", "p", "r", "FP32", ROW),
+        ("RECALL", "i", "", "FP32", ROW),
         ("RECALL", "i", "p"),
-        ("RECALL", "i", "p", "FP32", _ROW * 2),
-        ("RECALL", "i", "p", "FP32", _ROW, "THRESHOLD", 1.1),
-        ("RECALL", "i", "p", "FP32", _ROW, "MAXERROR", -0.1),
-        ("RECALL", "i", "p", "FP32", _ROW, "THRESHOLD", 0.5, "MAXERROR", 0.1),
-        ("RECALL", "i", "p", "FP32", _ROW, "LEASE", 0),
-        ("RECALL", "i", "p", "FP32", _ROW, "LEASE", 10**9),
-        ("RECALL", "i", "p", "FP32", _ROW, "DEPENDS", "i", 1, "a"),
-        ("RECALL", "none", "p", "FP32", _ROW),
+        ("RECALL", "i", "p", "FP32", ROW * 2),
+        ("RECALL", "i", "p", "FP32", ROW, "THRESHOLD", 1.1),
+        ("RECALL", "i", "p", "FP32", ROW, "MAXERROR", -0.1),
+        ("RECALL", "i", "p", "FP32", ROW, "THRESHOLD", 0.5, "MAXERROR", 0.1),
+        ("RECALL", "i", "p", "FP32", ROW, "LEASE", 0),
+        ("RECALL", "i", "p", "FP32", ROW, "LEASE", 10**9),
+        ("RECALL", "i", "p", "FP32", ROW, "DEPENDS", "i", 1, "a"),
+        ("RECALL", "none", "p", "FP32", ROW),
         ("FORGET", "i", "ID"),
         ("FORGET", "i", "EVERYTHING", "x"),
         ("FORGET", "i", "PROMPT", ""),
@@ -410,7 +343,7 @@ def test_in_shadow_mode_nothing_is_answered_and_everything_counted(index: redis.
 def test_what_makes_no_sense_is_an_error_and_changes_nothing(
     index: redis.Redis, words: tuple[Any, ...]
 ) -> None:
-    index.execute_command("VECTOR.ADD", "i", "a", "FP32", _ROW)
+    index.execute_command("VECTOR.ADD", "i", "a", "FP32", ROW)
     remember(index, QUESTION, ANSWER)
     before = as_map(index.execute_command("VECTOR.INFO", "i"))
     with pytest.raises(redis.ResponseError):
@@ -420,155 +353,20 @@ def test_what_makes_no_sense_is_an_error_and_changes_nothing(
     assert recall(index, QUESTION) == ANSWER.encode()
 
 
+def test_a_prompt_may_be_of_characters_that_are_younger_than_pythons_tables(
+    index: redis.Redis,
+) -> None:
+    young = chr(0x1FAEA)
+    assert unicodedata.category(young) == "Cn"
+    remember(index, young, ANSWER)
+    assert recall(index, young) == ANSWER.encode()
+
+
 def test_prompts_that_differ_in_control_characters_only_are_two(index: redis.Redis) -> None:
     remember(index, "what is it", "one")
-    remember(index, "what \x00is it", "two", "FP32", _NEAR)
+    remember(index, "what \x00is it", "two", "FP32", NEAR)
     assert recall(index, "what is it") == b"one"
     assert recall(index, "what \x00is it") == b"two"
-
-
-# -- leases ----------------------------------------------------------------------------------------
-
-
-class Asking(threading.Thread):
-    """A client that recalls with a lease."""
-
-    def __init__(self, server: RunningServer, prompt: str, *words: Any, ms: int = 20_000) -> None:
-        super().__init__()
-        self.client = server.client()
-        self.words = (prompt, *words, "LEASE", ms)
-        self.response: Any = None
-        self.info: dict[str, Any] = {}
-        self.error = ""
-        self.start()
-
-    def run(self) -> None:
-        try:
-            self.response, self.info = told(self.client, *self.words)
-        except redis.RedisError as error:
-            self.error = str(error)
-
-    def result(self) -> Any:
-        """The response; its connection stays, and with it what lease it was given."""
-        self.join(30)
-        assert not self.is_alive()
-        return self.response
-
-
-@pytest.fixture
-def asking() -> Iterator[Callable[..., Asking]]:
-    """Makes clients that recall with a lease; their connections are closed at the end."""
-    made: list[Asking] = []
-
-    def make(*args: Any, **options: Any) -> Asking:
-        made.append(Asking(*args, **options))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.join(30)
-        one.client.close()
-
-
-def await_callers(client: redis.Redis, count: int) -> None:
-    deadline = time.monotonic() + 20
-    while int(stats(client)["lease_callers"]) != count:
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-def test_one_client_asks_the_model_and_the_others_wait_for_it(
-    server: RunningServer, index: redis.Redis, asking: Callable[..., Asking]
-) -> None:
-    response, info = told(index, QUESTION, "LEASE", 20_000)
-    token = info["lease"]
-    assert response is None
-    assert len(token) == 32
-    same = [asking(server, QUESTION.upper()) for _ in range(3)]
-    near = asking(server, REPHRASED, "FP32", _NEAR, "THRESHOLD", 0.9)
-    await_callers(index, 4)
-    # Others are not held up.
-    assert told(index, QUESTION, "SCOPE", 1, "user", "b", "LEASE", 1000)[1]["lease"] is not None
-    assert told(index, "Who was first?", "FP32", _FAR, "LEASE", 1000)[1]["lease"] is not None
-    remember(index, QUESTION, ANSWER, "LEASE", token)
-    for one in (*same, near):
-        assert one.result() == ANSWER.encode()
-        assert one.info["lease"] is None
-    counted = stats(index)
-    assert (int(counted["lease_answered"]), int(counted["lease_callers"])) == (4, 0)
-
-
-def test_a_lease_whose_holder_goes_away_goes_to_who_waits(
-    server: RunningServer, index: redis.Redis, asking: Callable[..., Asking]
-) -> None:
-    holder = server.client()
-    token = told(holder, QUESTION, "LEASE", 20_000)[1]["lease"]
-    first = asking(server, QUESTION)
-    await_callers(index, 1)
-    second = asking(server, QUESTION)
-    await_callers(index, 2)
-    holder.close()
-    assert first.result() is None
-    assert first.info["lease"] not in (None, token)
-    remember(index, QUESTION, ANSWER, "LEASE", first.info["lease"])
-    assert second.result() == ANSWER.encode()
-    assert int(stats(index)["leases_abandoned"]) >= 1
-
-
-def test_a_lease_that_is_over_goes_to_who_waits_and_its_answer_is_welcome(
-    server: RunningServer, index: redis.Redis, asking: Callable[..., Asking]
-) -> None:
-    token = told(index, QUESTION, "LEASE", 150)[1]["lease"]
-    waiting = asking(server, QUESTION)
-    assert waiting.result() is None
-    assert waiting.info["lease"] != token
-    assert int(waiting.info["waited_ms"]) >= 50
-    remember(index, QUESTION, ANSWER, "LEASE", token)
-    assert recall(index, QUESTION) == ANSWER.encode()
-
-
-def test_who_has_waited_long_enough_is_told_so(
-    server: RunningServer, index: redis.Redis, asking: Callable[..., Asking]
-) -> None:
-    told(index, QUESTION, "LEASE", 20_000)
-    waiting = asking(server, QUESTION, ms=50)
-    assert waiting.result() is None
-    assert waiting.info["lease"] is None
-    assert int(stats(index)["lease_late"]) == 1
-
-
-def test_a_lease_is_for_its_prompt_and_scope(index: redis.Redis) -> None:
-    token = told(index, QUESTION, "LEASE", 20_000)[1]["lease"]
-    for words in ((REPHRASED, "r"), (QUESTION, "r", "SCOPE", 1, "user", "a")):
-        with pytest.raises(redis.ResponseError, match=r"^invalid LEASE: it was given for another"):
-            remember(index, *words, "LEASE", token)
-    assert int(stats(index)["entries"]) == 0
-
-
-def test_callers_that_wait_are_bounded(asking: Callable[..., Asking]) -> None:
-    with (
-        running_server(remember={"lease_callers": 2}) as server,
-        server.client() as client,
-    ):
-        client.execute_command("VECTOR.CREATE", "i", "DIM", 3)
-        token = told(client, QUESTION, "LEASE", 20_000)[1]["lease"]
-        waiting = [asking(server, QUESTION) for _ in range(2)]
-        await_callers(client, 2)
-        third = asking(server, QUESTION)
-        third.result()
-        assert "callers wait for leases" in third.error
-        remember(client, QUESTION, ANSWER, "LEASE", token)
-        assert [one.result() for one in waiting] == [ANSWER.encode()] * 2
-
-
-def test_dropping_the_index_lets_those_who_wait_go(
-    server: RunningServer, index: redis.Redis, asking: Callable[..., Asking]
-) -> None:
-    told(index, QUESTION, "LEASE", 20_000)
-    waiting = asking(server, QUESTION)
-    await_callers(index, 1)
-    index.execute_command("VECTOR.DROP", "i")
-    assert waiting.result() is None
 
 
 # -- money, quotas, budgets ------------------------------------------------------------------------
@@ -583,7 +381,7 @@ def test_savings_are_told_and_billed() -> None:
             before = usage(client, "a")["compute_units"]
             for _ in range(3):
                 assert recall(client, QUESTION) == ANSWER.encode()
-            assert recall(client, "Who was first?", "FP32", _FAR) is None
+            assert recall(client, "Who was first?", "FP32", FAR) is None
             used = usage(client, "a")
             assert (used["recalls"], used["recalled"]) == (4, 3)
             assert used["saved_cost"] == 4500
@@ -621,6 +419,31 @@ def test_remembered_bytes_count_against_the_quota_and_are_told() -> None:
             assert recall(client, REPHRASED, "MAXERROR", 0) is None
             assert client.execute_command("VECTOR.FORGET", "i", "SCOPE", 0) == 1
             remember(client, REPHRASED, noise)
+
+
+@pytest.mark.parametrize("words", [(), ("DEPENDS", "i", 1, "doc")], ids=["alone", "depends"])
+def test_what_comes_at_a_time_keeps_to_the_quota_together(words: tuple[Any, ...]) -> None:
+    with tenant_server() as server, administrator(server) as admin:
+        tenant(admin, "CREATE", "a", "KEY", "k")
+        with signed_in(server, "a", "k") as client:
+            client.execute_command("VECTOR.CREATE", "i", "DIM", 3)
+            client.execute_command("VECTOR.ADD", "i", "doc", "FP32", ROW)
+            before = usage(client, "a")["bytes"]
+            tenant(admin, "SET", "a", "MAXBYTES", int(before + 200_000))
+            noise = np.random.default_rng(1)
+            with client.pipeline(transaction=False) as pipeline:
+                for number in range(40):
+                    response = noise.bytes(20_000)
+                    asked = ("i", f"question {number}", response, "FP32", ROW, *words)
+                    pipeline.execute_command("VECTOR.REMEMBER", *asked)
+                replies = pipeline.execute(raise_on_error=False)
+            refused = [str(each) for each in replies if isinstance(each, redis.ResponseError)]
+            assert 4 <= 40 - len(refused) <= 10
+            assert all(each.startswith("QUOTA") for each in refused)
+            assert int(stats(client)["entries"]) == 40 - len(refused)
+            assert client.execute_command("VECTOR.FORGET", "i", "SCOPE", 0) == 40 - len(refused)
+            # What was on its way is no more.
+            remember(client, QUESTION, noise.bytes(100_000))
 
 
 def test_past_its_budget_an_index_forgets_what_is_worth_least(index: redis.Redis) -> None:
@@ -672,6 +495,16 @@ def test_the_time_of_an_answer_can_be_blurred() -> None:
             assert time.monotonic() - began >= 0.039
 
 
+def test_a_text_has_to_be_one_even_where_the_prompt_is_known(client: redis.Redis) -> None:
+    client.execute_command("VECTOR.CREATE", "t", "EMBEDDER", "wordllama")
+    client.execute_command("VECTOR.REMEMBER", "t", QUESTION, ANSWER)
+    recalling = ("VECTOR.RECALL", "t", QUESTION, "TEXT")
+    for text in ("", b"\xff", "x" * 40_000):
+        with pytest.raises(redis.ResponseError, match=r"^invalid TEXT: "):
+            client.execute_command(*recalling, text)
+    assert client.execute_command(*recalling, "another text") == ANSWER.encode()
+
+
 def test_texts_are_embedded_by_the_index(client: redis.Redis) -> None:
     client.execute_command("VECTOR.CREATE", "t", "EMBEDDER", "wordllama")
     run: Any = client.execute_command
@@ -703,7 +536,7 @@ def test_an_index_without_embedder_needs_vectors(index: redis.Redis) -> None:
 def test_replies_are_nulls_of_their_protocol(server: RunningServer) -> None:
     with server.connect() as connection:
         exchange(connection, encode("VECTOR.CREATE", "i", "DIM", 3), replies=b"\r\n")
-        asked = encode("VECTOR.RECALL", "i", "p", "FP32", _ROW)
+        asked = encode("VECTOR.RECALL", "i", "p", "FP32", ROW)
         assert exchange(connection, asked, replies=b"\r\n") == b"$-1\r\n"
         exchange(connection, encode("HELLO", "3"), replies=b"modules")
         assert exchange(connection, asked, replies=b"_\r\n").endswith(b"_\r\n")
@@ -712,7 +545,7 @@ def test_replies_are_nulls_of_their_protocol(server: RunningServer) -> None:
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     with running_server(tmp_path / "data") as server, server.client() as client:
         client.execute_command("VECTOR.CREATE", "i", "DIM", 3)
-        client.execute_command("VECTOR.ADD", "i", "doc", "FP32", _ROW)
+        client.execute_command("VECTOR.ADD", "i", "doc", "FP32", ROW)
         kept = remember(client, QUESTION, ANSWER, "SCOPE", 1, "user", "a", "EX", 1000)
         remember(client, "from a document", "x", "DEPENDS", "i", 1, "doc")
         bad = remember(client, "bad", "nonsense")
@@ -723,7 +556,7 @@ def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
         assert recall(client, QUESTION, "SCOPE", 1, "user", "a") == b"again"
         assert recall(client, "bad", "MAXERROR", 0) is None
         assert recall(client, "from a document") == b"x"
-        words = (REPHRASED, "FP32", _NEAR, "THRESHOLD", 0.5, "SCOPE", 1, "user", "a")
+        words = (REPHRASED, "FP32", NEAR, "THRESHOLD", 0.5, "SCOPE", 1, "user", "a")
         assert told(client, *words)[1]["guard"] == b"feedback"
         client.execute_command("VECTOR.DEL", "i", "doc")
         assert recall(client, "from a document", "MAXERROR", 0) is None

@@ -100,7 +100,11 @@ def test_prompts_are_made_of_several_arguments_and_their_parts(cache: ResponseCa
     assert visit(5 + 2j, []) == 3
 
 
-@pytest.mark.parametrize("result", [None, {1, 2}], ids=["nothing", "no JSON"])
+@pytest.mark.parametrize(
+    "result",
+    [None, {1, 2}, (1, 2), {"of": [{3: "three"}]}],
+    ids=["nothing", "no JSON", "a list in JSON", "keys that are text in JSON"],
+)
 def test_what_is_not_worth_it_is_not_remembered(cache: ResponseCache, result: Any) -> None:
     calls = []
 

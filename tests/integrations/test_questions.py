@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletionChunk
 from pydantic import BaseModel
 
-from pyrope.integrations.chat import is_complete, spent_of, split, text_of
+from pyrope.integrations.chat import Assembly, chunks, is_complete, spent_of, split, text_of
 from pyrope.integrations.options import Spent
 from pyrope.integrations.questions import digest, question
 
@@ -98,6 +99,27 @@ def test_a_completion_is_complete_or_not() -> None:
     )  # fmt: skip
     for wrong in wrongs:
         assert not is_complete(wrong), wrong
+
+
+def test_what_comes_with_the_words_is_kept_and_streamed_again() -> None:
+    odds = [{"token": each, "logprob": -0.5, "bytes": [], "top_logprobs": []} for each in "ab"]
+    told = {
+        "id": "1", "created": 1, "model": "m", "object": "chat.completion",
+        "choices": [
+            {
+                "index": 0, "finish_reason": "stop", "logprobs": {"content": odds},
+                "message": {"role": "assistant", "content": "ab", "reasoning_content": "hm"},
+            }
+        ],
+    }  # fmt: skip
+    parts = [ChatCompletionChunk.model_validate(each) for each in chunks(told, usage=False)]
+    assert (parts[0].choices[0].delta.model_extra or {})["reasoning_content"] == "hm"
+    assembly = Assembly()
+    for part in parts:
+        assembly.add(part)
+    again = assembly.completion()
+    assert again is not None
+    assert again["choices"][0]["logprobs"] == {"content": odds}
 
 
 def test_what_it_took_is_what_the_provider_says() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
@@ -118,6 +119,46 @@ def test_of_a_long_text_beginning_and_end_are_read_and_the_rest_is_digested() ->
     assert facts.words[0] == "begin"
     assert facts.unread != facts_of(text.replace("42", "43")).unread
     assert facts_of("z" * READ_CHARACTERS).unread == b""
+
+
+def test_a_text_that_grows_in_its_normal_form_is_cut_again() -> None:
+    # This ligature is of 18 characters.
+    facts = facts_of("begin " + "\ufdfa " * (READ_CHARACTERS // 2 - 10) + "end")
+    assert sum(map(len, facts.words)) <= READ_CHARACTERS + 1
+    assert (facts.words[0], facts.words[-1]) == ("begin", "end")
+    assert facts.unread != b""
+
+
+@given(st.lists(st.text("aeéö漢.,' 1", min_size=1, max_size=40), min_size=10, max_size=60))
+def test_a_long_text_is_read_alike_in_all_its_normal_forms(words: list[str]) -> None:
+    text = " ".join(words)
+    composed, apart = facts_of(normalize("NFC", text)), facts_of(normalize("NFD", text))
+    for name in ("words", "negations", "numbers", "quotes", "identifiers", "symbols", "unread"):
+        assert getattr(composed, name) == getattr(apart, name), name
+
+
+@pytest.mark.parametrize("opening", "“„«「")
+def test_quotation_marks_that_are_never_closed_take_no_longer_than_words(opening: str) -> None:
+    def seconds(text: str) -> float:
+        start = time.perf_counter()
+        facts_of(text)
+        return time.perf_counter() - start
+
+    marks, words = opening * READ_CHARACTERS, "word " * (READ_CHARACTERS // 5)
+    # Half as long; it was 5 times as long.
+    assert min(map(seconds, [marks] * 5)) < 2 * min(map(seconds, [words] * 5))
+
+
+def test_a_long_run_of_marks_takes_no_time_by_the_square() -> None:
+    def seconds(text: str) -> float:
+        start = time.perf_counter()
+        facts_of(text)
+        return time.perf_counter() - start
+
+    half = READ_CHARACTERS // 2 - 1
+    marks, words = "a" + "\u0301" * half + "\u0316" * half, "word " * (READ_CHARACTERS // 5)
+    # 4 times; it was 150 times.
+    assert min(map(seconds, [marks] * 5)) < 40 * min(map(seconds, [words] * 5))
 
 
 @pytest.mark.parametrize("piece", ["a ", "1.", "'", "A", '"', "$-", "a_b ", "to A ", "§", "x" * 50])

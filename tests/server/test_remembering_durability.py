@@ -10,6 +10,8 @@ import numpy as np
 import redis
 
 from processes import PyropeProcess, pyrope_process
+from pyrope.storage.backup_files import Work
+from pyrope.storage.backup_restore import restore_backup
 
 _DIM = 8
 _DOCUMENTS = 8
@@ -132,4 +134,47 @@ def test_quarantine_and_verdicts_survive_kill_9(tmp_path: Path) -> None:
         client.execute_command("VECTOR.REMEMBER", "i", "one", "right", "FP32", vector(1))
         assert client.execute_command("VECTOR.RECALL", "i", "one", *words) == b"right"
         assert client.execute_command("VECTOR.RECALL", "i", "another one", *words) is None
+        assert process.terminate() == 0
+
+
+def test_what_went_by_itself_does_not_come_back_after_what_was_acknowledged_since(
+    tmp_path: Path,
+) -> None:
+    data = tmp_path / "data"
+    with pyrope_process(data) as process, process.client() as client:
+        call = client.execute_command
+        for index in ("i", "docs"):
+            call("VECTOR.CREATE", index, "DIM", _DIM)
+        call("VECTOR.ADD", "docs", "d", "FP32", vector(1))
+        call("VECTOR.REMEMBER", "i", "made", "old", "FP32", vector(1), "DEPENDS", "docs", 1, "d")
+        for prompt in ("replaced", "forgotten"):
+            call("VECTOR.REMEMBER", "i", prompt, "old", "FP32", vector(1))
+        # Nothing fits in any more, and all of it is driven out.
+        call("VECTOR.CACHE", "POLICY", "i", "SET", "REMEMBERBYTES", 1)
+        call("VECTOR.CACHE", "POLICY", "i", "SET", "REMEMBERBYTES", 0)
+        call("VECTOR.ADD", "docs", "d", "FP32", vector(2))
+        call("VECTOR.REMEMBER", "i", "replaced", "new", "FP32", vector(1))
+        assert call("VECTOR.FORGET", "i", "PROMPT", "forgotten") == 0
+        process.kill()
+    with pyrope_process(data) as process, process.client() as client:
+        check(client, {"made": None, "replaced": "new", "forgotten": None})
+        assert process.terminate() == 0
+
+
+def test_a_backup_has_what_is_remembered_with_all_that_ends_it(tmp_path: Path) -> None:
+    data, backup, restored = tmp_path / "data", tmp_path / "backup", tmp_path / "restored"
+    with pyrope_process(data) as process, process.client() as client:
+        call = client.execute_command
+        call("VECTOR.CREATE", "i", "DIM", _DIM)
+        call("VECTOR.ADD", "i", "d", "FP32", vector(1))
+        call("VECTOR.REMEMBER", "i", "made", "one", "FP32", vector(1), "DEPENDS", "i", 1, "d")
+        call("VECTOR.REMEMBER", "i", "kept", "two", "FP32", vector(2))
+        bad = call("VECTOR.REMEMBER", "i", "bad", "three", "FP32", vector(3))
+        call("VECTOR.FEEDBACK", "i", bad, "BAD")
+        call("VECTOR.BACKUP", "TO", str(backup))
+    restore_backup(backup, restored, Work())
+    with pyrope_process(restored) as process, process.client() as client:
+        check(client, {"made": "one", "kept": "two", "bad": None})
+        client.execute_command("VECTOR.DEL", "i", "d")
+        check(client, {"made": None, "kept": "two"})
         assert process.terminate() == 0

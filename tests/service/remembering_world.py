@@ -65,6 +65,7 @@ class Known:
     Attributes:
         expires_at_ms: infinite for never.
         sliding_ms: 0: a hit renews nothing.
+        is_renewed: whether a hit has renewed its life; the disk may not know.
     """
 
     id: bytes
@@ -73,6 +74,7 @@ class Known:
     sliding_ms: int = 0
     documents: frozenset[bytes] = frozenset()
     is_quarantined: bool = False
+    is_renewed: bool = False
 
 
 @dataclass(slots=True)
@@ -82,9 +84,14 @@ class Document:
 
 @dataclass(slots=True)
 class Model:
-    """Prompts are known by their numbers."""
+    """Prompts are known by their numbers.
+
+    Attributes:
+        driven_out: what others have taken the room of. A crash may bring it back.
+    """
 
     known: dict[tuple[Scope, int], Known] = field(default_factory=dict)
+    driven_out: dict[tuple[Scope, int], Known] = field(default_factory=dict)
     documents: dict[bytes, Document] = field(default_factory=dict)
 
     def pass_time(self, now_ms: float) -> None:
@@ -92,13 +99,15 @@ class Model:
         for id_ in [i for i, one in self.documents.items() if one.expires_at_ms <= now_ms]:
             self.change(id_)
             del self.documents[id_]
-        for key in [k for k, one in self.known.items() if one.expires_at_ms <= now_ms]:
-            del self.known[key]
+        for there in (self.known, self.driven_out):
+            for key in [k for k, one in there.items() if one.expires_at_ms <= now_ms]:
+                del there[key]
 
     def change(self, id_: bytes) -> None:
         """A document is not what it was."""
-        for key in [k for k, one in self.known.items() if id_ in one.documents]:
-            del self.known[key]
+        for there in (self.known, self.driven_out):
+            for key in [k for k, one in there.items() if id_ in one.documents]:
+                del there[key]
 
 
 class RememberingWorld(RuleBasedStateMachine):
@@ -108,6 +117,7 @@ class RememberingWorld(RuleBasedStateMachine):
         super().__init__()
         self._loop = asyncio.new_event_loop()
         self._directory = Path(tempfile.mkdtemp(prefix="remembering-"))
+        self._crashes = 0
         self.clock = ManualClock()
         self.model = Model()
         self.sliding = False
@@ -131,7 +141,7 @@ class RememberingWorld(RuleBasedStateMachine):
 
     def start(self) -> None:
         async def started() -> None:
-            settings = Settings(data_dir=self._directory / "data", http_port=0)
+            settings = Settings(data_dir=self._data(), http_port=0)
             self._service = Service(settings, self.clock, bytes)
             await self._service.start()
             await self._service.loaded()
@@ -143,6 +153,26 @@ class RememberingWorld(RuleBasedStateMachine):
         if self._service is not None:
             self.run(self._service.stop())
             self._service = None
+
+    def crash(self) -> None:
+        """Go on from what is on disk now, as after a power cut."""
+        assert self._service is not None
+        before = self._data()
+        self._crashes += 1
+        while self._service.commit_statistics().pending_current:
+            self.run(asyncio.sleep(0))
+
+        async def copied(service: Service) -> None:
+            # In the thread that writes there, so that nobody does meanwhile.
+            await service._storage.run(shutil.copytree, before, self._data())
+
+        self.run(copied(self._service))
+        self.stop()
+        shutil.rmtree(before)
+        self.start()
+
+    def _data(self) -> Path:
+        return self._directory / f"data-{self._crashes}"
 
     def call(self, *words: bytes, protocol: int = 2) -> Any:
         """The reply; an error as a `hiredis.ReplyError`."""
@@ -172,3 +202,4 @@ class RememberingWorld(RuleBasedStateMachine):
         known = self.model.known[scope, number]
         if known.sliding_ms:
             known.expires_at_ms = self.now_ms() + known.sliding_ms
+            known.is_renewed = True

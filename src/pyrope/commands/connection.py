@@ -48,6 +48,8 @@ def reset(context: Context, args: list[bytes]) -> Any:
     client.bind(registry.anonymous(), registry)
     client.quiet = 0
     client.no_evict = client.no_touch = False
+    # Whoever has the connection next knows nothing of what it was to remember.
+    context.server.service.client_gone(client.id)
     return SimpleString("RESET")
 
 

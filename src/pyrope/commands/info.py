@@ -15,6 +15,7 @@ from pyrope.cache.stored import Gone
 from pyrope.commands import llm
 from pyrope.commands.context import Server
 from pyrope.commands.spec import Command
+from pyrope.semantic.guards import GUARDS
 from pyrope.service.index import OpenIndex
 from pyrope.tenants.usage import HIT_LEVELS, MICRO
 
@@ -151,6 +152,7 @@ def _stats(server: Server) -> Section:
 def _cache(server: Server) -> Section:
     service = server.service
     totals, held = service.totals(), service.cache.statistics
+    guards = totals.remembered.guards
     remembered = [one.remembered for one in service.indexes() if one.remembered is not None]
     return {
         "cache_entries": held.entries,
@@ -175,6 +177,7 @@ def _cache(server: Server) -> Section:
         "remembered_bytes": sum(memory.nbytes for memory in remembered),
         "remembered_recalls": totals.remembered.recalls,
         "remembered_hits": totals.remembered.hits_total,
+        **{f"remembered_guard_{name}": guards.get(name, 0) for name in GUARDS},
         "remembered_tokens_saved": totals.remembered.tokens_saved,
         "remembered_cost_saved": totals.remembered.cost_saved,
     }

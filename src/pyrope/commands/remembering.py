@@ -7,16 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from unicodedata import category
 
 from pyrope.cache.query_key import QueryKey, text_key
 from pyrope.commands.context import Context, Pending
 from pyrope.commands.options import parse_float, parse_integer, quoted
+from pyrope.commands.ranks import OPERATOR
 from pyrope.commands.remembering_reply import Rendering
 from pyrope.commands.spec import Access, Argument, Command
 from pyrope.commands.text_vector import with_text
 from pyrope.commands.vector_argument import VECTOR_ARGUMENT, VectorArgument, parse_vector
 from pyrope.commands.vectors import EXPIRY_MAX_S
 from pyrope.config import RememberSettings, Settings
+from pyrope.embed.texts import check_text
 from pyrope.errors import CommandError
 from pyrope.resp.values import OK
 from pyrope.semantic.remembered.entry import Entry, parse_name, prompt_key
@@ -24,7 +27,7 @@ from pyrope.semantic.remembered.scope import EVERYBODY, encode_scope
 from pyrope.service.index import OpenIndex
 from pyrope.service.remembered.asking import Asked, Recalled
 from pyrope.service.remembered.keeping import NewResponse
-from pyrope.service.remembered.memory import unit
+from pyrope.service.remembered.unit import unit
 from pyrope.tenants.cost import CHANGED, RECALL, REQUEST, STORED, WRITE
 from pyrope.tenants.usage import MAX_UNITS
 
@@ -36,6 +39,8 @@ _OVERHEAD_BYTES = 800
 # English takes a token for four bytes or a little less, so that what is saved is told rather too
 # low.
 _BYTES_A_TOKEN = 4
+# Unicode's categories of what is not to be seen: white space and what controls others.
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp", "Zs"))
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -153,7 +158,7 @@ def _to_prompt(raw: bytes, settings: RememberSettings) -> QueryKey:
     except CommandError as error:
         raise CommandError(f"invalid prompt: {error.message.partition(': ')[2]}") from error
     # Of what nobody sees there is no meaning to find again.
-    if not any(map(str.isprintable, raw.decode().replace(" ", ""))):
+    if all(category(character) in _UNSEEN for character in raw.decode()):
         raise CommandError("invalid prompt: it has nothing but control characters")
     return key
 
@@ -319,9 +324,11 @@ def recall(context: Context, args: list[bytes]) -> Any:
         key=prompt_key(prompt.identity),
         prompt=prompt.content,
         scope=_to_scope(options.scope, index),
-        rule=memory.rule(threshold, max_error),
+        rule=memory.recalling.rule(threshold, max_error),
         client=context.client.id,
         lease_s=None if lease_ms is None else lease_ms / 1000,
+        # A reader may not remember anything, so that nothing would come of its lease.
+        may_hold=context.client.rank >= OPERATOR,
     )
     rendering = Rendering(context, asked, received_at, with_info=b"WITHINFO" in words)
     vector = options.vector
@@ -332,7 +339,10 @@ def recall(context: Context, args: list[bytes]) -> Any:
         raise CommandError(
             f"index '{index.spec.name}' has no embedder: give a vector, or create it with EMBEDDER"
         )
-    known = memory.recall_known(asked)
+    if vector is not None and vector.text is not None:
+        # It is not embedded where the prompt is known; it is an error all the same.
+        check_text(vector.text, settings.embed.text_bytes)
+    known = memory.recalling.known(asked)
     if known is not None:
         return _answered(rendering, context, known, REQUEST)
     then = partial(_recall, asked=asked, rendering=rendering)
@@ -345,7 +355,7 @@ def recall(context: Context, args: list[bytes]) -> Any:
 def _recall(
     context: Context, index: OpenIndex, blob: bytes, *, asked: Asked, rendering: Rendering
 ) -> Any:
-    outcome = index.memory.recall_near(asked, unit(blob))
+    outcome = index.memory.recalling.near(asked, unit(blob))
     return _answered(rendering, context, outcome, REQUEST + RECALL)
 
 
@@ -386,11 +396,18 @@ async def _blurred(
     blur_s: float,
 ) -> Recalled:
     """Hand an outcome on at the next multiple of so many seconds after it was asked for."""
+    recalled: Recalled | None = None
+    refused: Exception | None = None
     try:
-        return outcome if isinstance(outcome, Recalled) else await outcome
-    finally:
-        passed = context.server.clock.monotonic() - received_at
-        await asyncio.sleep(blur_s - passed % blur_s)
+        recalled = outcome if isinstance(outcome, Recalled) else await outcome
+    except Exception as error:  # noqa: BLE001 - it takes its time, too; only who has gone does not
+        refused = error
+    passed = context.server.clock.monotonic() - received_at
+    await asyncio.sleep(blur_s - passed % blur_s)
+    if refused is not None:
+        raise refused
+    assert recalled is not None  # noqa: S101 - it was not refused
+    return recalled
 
 
 # -- FORGET and FEEDBACK ---------------------------------------------------------------------------
@@ -443,9 +460,9 @@ def feedback(context: Context, args: list[bytes]) -> Any:
             raise CommandError("syntax error in VECTOR.FEEDBACK command")
         prompt = _to_prompt(args[5], server.settings.remember)
     index = server.service.index(context.client.tenant, args[1])
-    entry = index.memory.find(args[2])
+    entry = index.memory.feedback.find(args[2])
     then = partial(_feedback, name=args[2], good=good, prompt=prompt)
-    if prompt is None or not index.spec.embedder or index.memory.is_known(entry, prompt):
+    if prompt is None or not index.spec.embedder or index.memory.feedback.is_known(entry, prompt):
         return then(context, index, None)
     return with_text(context, index, prompt.content, then, writes=True)
 
@@ -459,7 +476,7 @@ def _feedback(
     good: bool,
     prompt: QueryKey | None,
 ) -> Pending:
-    future = index.memory.feedback(
+    future = index.memory.feedback.give(
         name, good=good, prompt=prompt, vector=None if blob is None else unit(blob)
     )
     account = context.account

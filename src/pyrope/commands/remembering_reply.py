@@ -94,7 +94,7 @@ def described(memory: IndexMemory) -> dict[str, Any]:
         "verifications": counted.verifications,
         "verified_same": counted.verified_same,
         "verified_different": counted.verified_different,
-        "pairs": len(memory.pairs),
+        "pairs": len(memory.feedback.pairs),
         "prior": None if learnt is None else learnt.prior,
         "labels": 0 if learnt is None else learnt.labels_total,
         "verifier_accuracy": None if learnt is None else learnt.verifier_accuracy,

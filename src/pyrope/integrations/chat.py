@@ -90,8 +90,12 @@ class Assembly:
         if chunk.usage is not None:
             self._usage = chunk.usage.model_dump(mode="json")
         for told in chunk.choices:
-            choice = self._choices.setdefault(told.index, {"said": [], "other": None, "end": None})
+            choice = self._choices.setdefault(
+                told.index, {"said": [], "odds": [], "other": None, "end": None}
+            )
             choice["end"] = told.finish_reason or choice["end"]
+            if told.logprobs is not None and told.logprobs.content:
+                choice["odds"] += [each.model_dump(mode="json") for each in told.logprobs.content]
             delta = told.delta
             if delta is None:
                 continue
@@ -112,6 +116,7 @@ class Assembly:
                     "index": index,
                     "finish_reason": choice["end"],
                     "message": {"role": "assistant", "content": "".join(choice["said"])},
+                    **({"logprobs": {"content": choice["odds"]}} if choice["odds"] else {}),
                 }
                 for index, choice in sorted(self._choices.items())
             ],
@@ -128,9 +133,14 @@ def chunks(completion: Mapping[str, Any], *, usage: bool) -> Iterator[dict[str, 
     head = {name: value for name, value in completion.items() if name not in ("choices", "usage")}
     head["object"] = "chat.completion.chunk"
     for choice in completion["choices"]:
-        delta = {"role": "assistant", "content": choice["message"]["content"]}
-        for said, end in ((delta, None), ({}, choice["finish_reason"])):
+        # With what else there is beside the words, such as where they are from.
+        delta = {"role": "assistant"}
+        delta |= {name: value for name, value in choice["message"].items() if value}
+        odds = choice.get("logprobs")
+        for said, beside, end in ((delta, odds, None), ({}, None, choice["finish_reason"])):
             part = {"index": choice["index"], "delta": said, "finish_reason": end}
+            if beside is not None:
+                part["logprobs"] = beside
             yield {**head, "choices": [part]}
     if usage:
         yield {**head, "choices": [], "usage": completion.get("usage")}

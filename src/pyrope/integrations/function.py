@@ -46,7 +46,8 @@ def remembered(
             remembered under a name is for functions that do the same.
         accept: whether a result is worth remembering. What was cut off is not.
         dumps, loads: results as text, and back. Raising ValueError or TypeError, they mean that it
-            cannot be done.
+            cannot be done. JSON makes lists of tuples, and text of the keys of dicts: where these
+            two are not given, what would come back as something else is not remembered.
 
     Raises:
         TypeError: of what it returns: this is no function of that kind (generators are not), or it
@@ -65,7 +66,10 @@ def remembered(
 
         def dumped(result: Any) -> str | None:
             try:
-                return dumps(result) if accept(result) else None
+                text = dumps(result) if accept(result) else None
+                if text is not None and (dumps, loads) == (json.dumps, json.loads):
+                    _check_comes_back(text, result)
+                return text
             except (TypeError, ValueError) as error:
                 _log.warning("what %s returns cannot be remembered: %s", call.name, error)
                 return None
@@ -165,6 +169,12 @@ def _check(
         raise TypeError(f"the prompt {prompt!r} has no parameter in it, such as {{question}}")
     if unknown := (names | set(ignore)) - signature.parameters.keys():
         raise TypeError(f"{function.__qualname__} has no parameter {min(unknown)!r}")
+
+
+def _check_comes_back(text: str, result: Any) -> None:
+    """Raises ValueError where JSON makes something else of a result."""
+    if json.loads(text) != result:
+        raise ValueError("JSON makes something else of it")
 
 
 def _names(prompt: str) -> set[str]:

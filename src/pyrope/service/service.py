@@ -702,7 +702,7 @@ class Service:
         )
 
     def client_gone(self, client: int) -> None:
-        """A connection is no more: the leases that it held go to those who wait."""
+        """A connection is no more, or as new: the leases that it held go to those who wait."""
         self._lease_holders.gone(client)
 
     def _assign_many(

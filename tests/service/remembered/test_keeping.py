@@ -341,3 +341,92 @@ async def test_what_has_expired_goes_from_the_disk_some_time(bench: Bench) -> No
     bench.keeping.sweep()
     await bench.disk.end()
     assert (bench.kept(), len(bench.keeping), bench.ended) == (0, 0, [(b"r", "expired")])
+
+
+async def test_what_was_driven_out_goes_from_the_disk_with_what_takes_its_place(
+    bench: Bench,
+) -> None:
+    for prompt in (b"p", b"q"):
+        bench.remember(b"one", prompt)
+        await bench.disk.end()
+        assert bench.keeping.evict(None)
+    bench.remember(b"two")
+    await bench.disk.end()
+    # Of the other prompt nobody has said anything.
+    assert (bench.served(), bench.kept()) == (b"two", 2)
+    bench.keeping.sweep()
+    await bench.disk.end()
+    assert (bench.served(), bench.kept()) == (b"two", 1)
+
+
+@pytest.mark.parametrize("what", ["prompt", "scope", "id"])
+async def test_what_was_driven_out_is_forgotten_on_the_disk_too(bench: Bench, what: str) -> None:
+    remembered = bench.remember(b"one")
+    await bench.disk.end()
+    assert bench.keeping.evict(None)
+    keeping, number = bench.keeping, remembered.result().id
+    forgotten = {
+        "prompt": lambda: keeping.forget_prompt(b"p"),
+        "scope": lambda: keeping.forget_scope(()),
+        "id": lambda: keeping.forget(number),
+    }[what]()
+    await bench.disk.end()
+    assert (await forgotten, bench.kept(), bench.disk.waiting) == (0, 0, 0)
+    keeping.sweep()
+    assert bench.disk.waiting == 0
+
+
+async def test_what_goes_by_itself_is_ended_on_the_disk_by_the_next_change_of_its_documents(
+    bench: Bench,
+) -> None:
+    for prompt in (b"p", b"q"):
+        tied: asyncio.Future[Tie] = asyncio.get_running_loop().create_future()
+        documents = Documents(9, (b"d", b"e"))
+        tied.set_result(bench.dependencies.tie(bench.keeping, documents))
+        bench.remember(prompt, prompt, tied)
+        await bench.disk.end()
+    assert bench.keeping.evict(None)
+    # Both documents expire, and one of them is written again before the disk has followed.
+    for document in (b"d", b"e"):
+        expired = bench.dependencies.consequences(9, [document])
+        assert expired is not None
+        expired.kept(durable=False)
+    again = bench.dependencies.consequences(9, [b"d"])
+    assert again is not None
+    deleted = {change.key for change in again.changes if change.kind == ENTRY_KIND}
+    assert deleted == {key for kind, key in bench.disk.records if kind == ENTRY_KIND}
+    again.kept()
+    assert bench.dependencies.consequences(9, [b"d", b"e"]) is None
+    assert sorted(bench.ended) == sorted([(b"p", bench.ended[0][1]), (b"q", bench.ended[1][1])])
+    assert {reason for _, reason in bench.ended} == {"evicted", "changed"}
+
+
+async def test_what_is_off_the_disk_is_tied_to_nothing(bench: Bench) -> None:
+    tied: asyncio.Future[Tie] = asyncio.get_running_loop().create_future()
+    tied.set_result(bench.tie())
+    bench.remember(b"one", tied=tied)
+    await bench.disk.end()
+    assert bench.keeping.evict(None)
+    for refuse in (True, False):
+        assert bench.dependencies.consequences(9, [b"d"]) is not None
+        bench.clock.advance(10)
+        bench.keeping.sweep()
+        await bench.disk.end(refuse=refuse)
+    assert (bench.kept(), bench.dependencies.consequences(9, [b"d"])) == (0, None)
+
+
+async def test_what_lost_its_documents_while_nobody_looked_stays_away_when_they_come_again(
+    bench: Bench,
+) -> None:
+    tied: asyncio.Future[Tie] = asyncio.get_running_loop().create_future()
+    tied.set_result(bench.tie())
+    bench.remember(b"one", tied=tied)
+    await bench.disk.end()
+    again, entry = bench.new(), next(iter(bench.keeping.table))
+    await bench.keeping.close()
+    records = [SideRecord(*name, value) for name, value in bench.disk.records.items()]
+    await again.restore(again.decode(records))
+    again.link(lambda _: False)
+    written = bench.dependencies.consequences(9, [b"d"])
+    assert written is not None
+    assert (ENTRY_KIND, entry.record_key) in {(one.kind, one.key) for one in written.changes}

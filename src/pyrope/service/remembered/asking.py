@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from pyrope.semantic.remembered.entry import Entry
+from pyrope.service.aliases import Aliases
+from pyrope.types import IndexSpec
+
+
+class Remembering(Protocol):
+    """An index, as far as what it remembers needs it; its definition may change."""
+
+    spec: IndexSpec
+    aliases: Aliases
 
 
 class Match(StrEnum):
@@ -42,6 +52,8 @@ class Asked:
         scope: canonical form.
         client: whose connection it came by.
         lease_s: for which a lease is wanted on a miss, in seconds; None: none is.
+        may_hold: whether it may be given one, as who may remember what comes of it; otherwise it
+            waits for others' only.
     """
 
     identity: bytes
@@ -51,6 +63,7 @@ class Asked:
     rule: Rule
     client: int
     lease_s: float | None = None
+    may_hold: bool = True
 
 
 @dataclass(slots=True)

@@ -5,9 +5,10 @@ prompt again, FORGET, a change of its documents) meets it; it serves when its co
 what it replaces goes in that same commit and serves until then. What ends by a commit serves nobody
 from the turn of the loop in which the commit is handed over, and serves again if the disk refuses.
 
-What goes by itself (expired, driven out) is deleted from the store by a later commit; so are hits
-written down. After a crash the former is there again, to go again, and some of the latter are
-lost.
+What goes by itself (expired, driven out, made from a document that has expired) is deleted from the
+store by a later commit; so are hits written down. After a crash the former is there again, to go
+again, unless somebody has replaced or forgotten it since, or changed what it was made from: their
+commit deletes it. Some of the latter are lost.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ from pyrope.service.remembered.line import Line
 from pyrope.service.remembered.near import NearSearch
 from pyrope.service.remembered.rows import Near
 from pyrope.service.remembered.services import RememberServices
+from pyrope.service.remembered.stale import StaleRecords
 from pyrope.service.remembered.statistics import RememberStatistics, count
 from pyrope.storage.store import PutSide, SideRecord
 from pyrope.types import Float32Matrix, IndexSpec
@@ -124,11 +126,14 @@ class Keeping:
         self.table = EntryTable(services.random)
         self.near = NearSearch(spec, lambda: services.near(spec.tenant), services.clock.monotonic)
         self._line = Line()
+        # Of what has ended, too, as long as it would be there again after a crash.
         self._ties: dict[int, Tie] = {}
         self._under_way: set[asyncio.Future[Any]] = set()
+        # Of responses that wait for their documents, to be compressed, or for their turn.
+        self._coming_bytes = 0
         # Behind on disk: what has changed, and what has gone.
         self._dirty: OrderedDict[int, Entry] = OrderedDict()
-        self._stale: list[bytes] = []
+        self._stale = StaleRecords()
         self._flushed_at = float("-inf")
         self._flushing = False
         self._detached = False
@@ -157,8 +162,12 @@ class Keeping:
 
     @property
     def nbytes(self) -> int:
-        """Memory of responses, prompts, vectors and what finds them, in bytes."""
-        return self.table.nbytes + self.near.nbytes
+        """Memory of responses, prompts, vectors and what finds them, in bytes.
+
+        Those that are not in the tables yet are in it, so that no number of them at a time goes
+        past a quota.
+        """
+        return self.table.nbytes + self.near.nbytes + self._coming_bytes
 
     @property
     def queued(self) -> int:
@@ -219,11 +228,18 @@ class Keeping:
             ready.set_result((body, None))
         else:
             ready = self._services.spawn(self._prepare(new, body, tied))
-        self._line.enter(
-            ready,
-            lambda: self._put(new, *ready.result(), done),
-            partial(_fail, done),
-        )
+        nbytes = len(new.prompt) + len(new.response) + new.vector.nbytes
+        self._coming_bytes += nbytes
+
+        def put() -> None:
+            self._coming_bytes -= nbytes
+            self._put(new, *ready.result(), done)
+
+        def refuse(error: BaseException) -> None:
+            self._coming_bytes -= nbytes
+            _fail(done, error)
+
+        self._line.enter(ready, put, refuse)
         return done
 
     async def _prepare(
@@ -276,10 +292,12 @@ class Keeping:
         record = encode_entry(entry, new.vector.astype("<f4").tobytes())
         changes = [PutSide(self.spec.uid, ENTRY_KIND, entry.record_key, record)]
         # They serve until this one does.
-        changes += self._deletions(replaced)
+        changes += self._deletions(older.record_key for older in replaced)
+        stale = self._stale.answering((entry.scope, entry.key))
+        changes += self._deletions(stale)
         self._commit(
             changes,
-            partial(self._put_durably, entry, new.vector, replaced, done),
+            partial(self._put_durably, entry, new.vector, replaced, stale, done),
             partial(self._put_failed, entry, done),
         )
 
@@ -294,8 +312,10 @@ class Keeping:
         entry: Entry,
         vector: NDArray[np.float32],
         replaced: Sequence[Entry],
+        stale: Sequence[bytes],
         done: asyncio.Future[Entry],
     ) -> None:
+        self._deleted(stale)
         for older in replaced:
             self._end(older, "replaced", durable=True)
         if entry.stage is Stage.GONE:
@@ -316,6 +336,7 @@ class Keeping:
         error: BaseException,
     ) -> None:
         self._remove(entry)
+        self._untie(entry.id)
         _fail(done, error)
 
     # -- ending -----------------------------------------------------------------------------------
@@ -372,6 +393,10 @@ class Keeping:
                 prompts.add((entry.scope, entry.key))
             entries.append(entry)
             changes += self.leaving([entry])
+        stale = self._stale.answering_any()
+        for start in range(0, len(stale), _LOOKED_AT_ONCE):
+            changes += self._deletions(stale[start : start + _LOOKED_AT_ONCE])
+            await asyncio.sleep(0)
         try:
             if changes:
                 await self.put(changes)
@@ -379,6 +404,7 @@ class Keeping:
             self.stays(entries)
             _fail(done, error)
             return
+        self._deleted(stale)
         for number, entry in enumerate(entries):
             self._end(entry, "forgotten", durable=True)
             if number % _LOOKED_AT_ONCE == _LOOKED_AT_ONCE - 1:
@@ -390,11 +416,17 @@ class Keeping:
         """Serve them no more until `stays`; changes that end them for good."""
         for entry in entries:
             entry.leaving += 1
-        return self._deletions(entries)
+        return self._deletions(entry.record_key for entry in entries)
 
-    def _deletions(self, entries: Sequence[Entry]) -> list[PutSide]:
+    def _deletions(self, record_keys: Iterable[bytes]) -> list[PutSide]:
         uid = self.spec.uid
-        return [PutSide(uid, kind, entry.record_key, None) for entry in entries for kind in _KINDS]
+        return [PutSide(uid, kind, key, None) for key in record_keys for kind in _KINDS]
+
+    def _deleted(self, record_keys: Sequence[bytes]) -> None:
+        """They are off the disk, and nothing brings them back."""
+        self._stale.deleted(record_keys)
+        for key in record_keys:
+            self._untie(int.from_bytes(key, "big"))
 
     def stays(self, entries: Sequence[Entry]) -> None:
         """Those changes were refused."""
@@ -408,11 +440,21 @@ class Keeping:
 
     def _end(self, entry: Entry, reason: str, *, durable: bool) -> None:
         """An entry is no more; it has been if nobody finds it here."""
+        comes_back = not durable and reason != "expired"
+        if durable:
+            self._deleted([entry.record_key])
+        elif comes_back:
+            # Whoever ends it may have untied it; its documents may change again before the disk
+            # has followed.
+            self._tie_again(entry.id)
         if not self._remove(entry):
             return
         count(self._statistics.gone, reason)
-        if not durable:
-            self._stale.append(entry.record_key)
+        if comes_back:
+            self._stale.add(entry.record_key, (entry.scope, entry.key))
+        elif not durable:
+            self._stale.add(entry.record_key)
+            self._untie(entry.id)
         self._ended(entry, reason)
 
     def _add(self, entry: Entry) -> None:
@@ -426,11 +468,21 @@ class Keeping:
             return False
         self.near.remove(entry)
         self._dirty.pop(entry.id, None)
-        tie = self._ties.pop(entry.id, None)
-        if tie is not None:
-            self._services.dependencies.untie(tie)
         self._budget.changed(self, self.table.nbytes - before)
         return True
+
+    def _tie_again(self, number: int) -> None:
+        tie = self._ties.get(number)
+        if tie is not None and not self._detached:
+            dependencies = self._services.dependencies
+            dependencies.untie(tie)
+            again = self._ties[number] = dependencies.tie(self, tie.documents)
+            again.entry = tie.entry
+
+    def _untie(self, number: int) -> None:
+        tie = self._ties.pop(number, None)
+        if tie is not None:
+            self._services.dependencies.untie(tie)
 
     # -- feedback ---------------------------------------------------------------------------------
 
@@ -476,7 +528,7 @@ class Keeping:
         """Take out what has expired, and let the disk follow."""
         for entry in self.table.expired(self.now_ms(), _EXPIRED_AT_ONCE):
             self._end(entry, "expired", durable=False)
-        if self._stale or self._dirty:
+        if len(self._stale) or self._dirty:
             now = self._clock.monotonic()
             if not self._flushing and (
                 len(self._stale) >= _FLUSHED_AT_ONCE or now - self._flushed_at >= _FLUSH_INTERVAL_S
@@ -493,14 +545,14 @@ class Keeping:
     def _flush(self) -> None:
         """Write down some of what is behind."""
         uid = self.spec.uid
-        stale, self._stale = self._stale[:_FLUSHED_AT_ONCE], self._stale[_FLUSHED_AT_ONCE:]
+        stale = self._stale.first(_FLUSHED_AT_ONCE)
         dirty: list[Entry] = []
         while self._dirty and len(dirty) + len(stale) < _FLUSHED_AT_ONCE:
             _, entry = self._dirty.popitem(last=False)
             dirty.append(entry)
-        if not self._dirty and not self._stale:
+        if not self._dirty and len(stale) == len(self._stale):
             self._flushed_at = self._clock.monotonic()
-        changes = [PutSide(uid, kind, key, None) for key in stale for kind in _KINDS]
+        changes = self._deletions(stale)
         # What is not durable itself has nothing to be written down; it comes later.
         changes += [
             PutSide(uid, STATE_KIND, entry.record_key, encode_state(entry))
@@ -513,11 +565,11 @@ class Keeping:
 
         def flushed() -> None:
             self._flushing = False
+            self._deleted(stale)
 
         def refused(_error: BaseException) -> None:
             self._flushing = False
             self._flushed_at = self._clock.monotonic()
-            self._stale += stale
             for entry in dirty:
                 if entry.stage is Stage.LIVE:
                     self._touch(entry)
@@ -527,7 +579,7 @@ class Keeping:
     async def flush(self) -> None:
         """Write down all that is behind; what the disk refuses is lost."""
         await self.drain()
-        while self._stale or self._dirty:
+        while len(self._stale) or self._dirty:
             left = len(self._stale) + len(self._dirty)
             self._flush()
             await self.drain()
@@ -555,17 +607,15 @@ class Keeping:
         if not self._detached:
             return
         self._detached = False
-        for number, tie in list(self._ties.items()):
-            entry = tie.entry
-            again = self._services.dependencies.tie(self, tie.documents)
-            again.entry = entry
-            self._ties[number] = again
+        for number in list(self._ties):
+            self._tie_again(number)
 
     async def close(self) -> None:
         """Give the memory back; nothing is asked any more."""
         self.detach()
         self._ties.clear()
         self._dirty.clear()
+        self._stale.clear()
         nbytes, self.table = self.table.nbytes, EntryTable(self._services.random)
         if nbytes:
             self._budget.changed(self, -nbytes)
@@ -600,12 +650,13 @@ class Keeping:
                 apply_state(entry, state)
             known.add(record.key)
             if entry.is_over(now_ms) or len(vector) != 4 * self.spec.dim:
-                self._stale.append(record.key)
+                self._stale.add(record.key)
                 continue
             entries, vectors = by_scope.setdefault(entry.scope, ([], []))
             entries.append(entry)
             vectors.append(vector)
-        self._stale += [key for key in states if key not in known]
+        for key in states.keys() - known:
+            self._stale.add(key)
         return {
             scope: (
                 entries,
@@ -629,11 +680,11 @@ class Keeping:
         for entry in self.table:
             if entry.documents is None:
                 continue
-            if documents_there(entry.documents):
-                tie = self._services.dependencies.tie(self, entry.documents)
-                tie.entry = entry
-                self._ties[entry.id] = tie
-            else:
+            # Also where they are gone: before the disk has followed, they may come again.
+            tie = self._services.dependencies.tie(self, entry.documents)
+            tie.entry = entry
+            self._ties[entry.id] = tie
+            if not documents_there(entry.documents):
                 self._end(entry, "changed", durable=False)
 
     # -- commits ----------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ answered alike, and nobody polls.
 
 A lease is *over* when its response is remembered (those who wait look again, and mostly find it),
 when its time is up, or when its holder's connection is gone. In the latter two cases the one that
-has waited longest becomes the next holder, and the others wait on.
+has waited longest, of those who may remember what comes of it, becomes the next holder, and the
+others wait on.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Wanted:
         vector: of length 1, shape (dim,).
         client: whose connection it came by.
         seconds: for which it holds a lease.
+        may_hold: whether it may be given one; if not, it waits for others'.
     """
 
     scope: bytes
@@ -56,6 +58,7 @@ class Wanted:
     vector: NDArray[np.float32]
     client: int
     seconds: float
+    may_hold: bool = True
 
 
 class Lease:
@@ -242,19 +245,24 @@ class Leases:
     def _hand_on(self, lease: Lease) -> None:
         """The lease goes to the one that has waited longest; without one, it is over."""
         self._let_go(lease)
-        waiting = [one for one in lease.waiting.items() if not one[0].done()]
-        if not waiting:
-            return
-        first, wanted = waiting[0]
-        # What the others wait for is the answer to this one's prompt now.
-        following = self.of_prompt(wanted.scope, wanted.key)
-        if following is None:
-            following = Lease(wanted)
-            self._hold(following)
-            self._tell(first, Outcome.HOLDER)
-            del waiting[0]
-        for waiter, its in waiting:
-            self._join(following, waiter, its)
+        waiting = {waiter: wanted for waiter, wanted in lease.waiting.items() if not waiter.done()}
+        following: Lease | None = None
+        for waiter, wanted in waiting.items():
+            # What the others wait for is the answer to this one's prompt now.
+            following = self.of_prompt(wanted.scope, wanted.key)
+            if following is not None:
+                break
+            if wanted.may_hold:
+                following = Lease(wanted)
+                self._hold(following)
+                del waiting[waiter]
+                self._tell(waiter, Outcome.HOLDER)
+                break
+        for waiter, wanted in waiting.items():
+            if following is None:
+                self._tell(waiter, Outcome.LATE)
+            else:
+                self._join(following, waiter, wanted)
 
     def _hold(self, lease: Lease) -> None:
         wanted = lease.wanted

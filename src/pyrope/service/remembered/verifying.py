@@ -17,8 +17,8 @@ from pyrope.llm.questions import VerifyQuestion, bytes_of
 from pyrope.semantic.remembered.entry import Entry
 from pyrope.service.advice_work import RecallWork
 from pyrope.service.remembered.asking import Asked
+from pyrope.service.remembered.feedback import Feedback
 from pyrope.service.remembered.judging import Look
-from pyrope.service.remembered.memory import IndexMemory
 
 # More likely wrong than that: it is not worth a question.
 _MOST_ERROR = 0.8
@@ -49,13 +49,13 @@ class RecallVerifier:
         self._submit = submit
         self._asked: OrderedDict[tuple[int, bytes, bytes, bytes], None] = OrderedDict()
 
-    def wonder(self, memory: IndexMemory, asked: Asked, entry: Entry, look: Look) -> None:
+    def wonder(self, feedback: Feedback, asked: Asked, entry: Entry, look: Look) -> None:
         """Have the model asked, if it is open and worth it; 20 us."""
         most = self._llm.text_bytes
         if not self._remember.verify or max(len(asked.prompt), len(entry.prompt)) > most:
             return
-        error = memory.judge.judge(look).error
-        name = memory.uid, asked.scope, asked.key, entry.key
+        error = feedback.likely_wrong(look)
+        name = feedback.uid, asked.scope, asked.key, entry.key
         if error > _MOST_ERROR or name in self._asked:
             return
         self._asked[name] = None
@@ -63,14 +63,14 @@ class RecallVerifier:
             self._asked.popitem(last=False)
         question = VerifyQuestion(asked.prompt.decode(), entry.prompt.decode())
         work = RecallWork(
-            memory.uid,
+            feedback.uid,
             question,
-            is_wanted=lambda: memory.may_learn(entry),
-            answered=lambda same: memory.verified(asked, entry, look, same=same),
+            is_wanted=lambda: feedback.may_learn(entry),
+            answered=lambda same: feedback.verified(asked, entry, look, same=same),
         )
         value = (1.0 - error) * (entry.cost or _USUAL_COST)
         deadline = self._clock.monotonic() + self._llm.job_ttl_s
-        memory.statistics.verifications += 1
+        feedback.wondered()
         self._submit(
-            Job(JobKind.VERIFY, memory.tenant, name, value, deadline, work, bytes_of(question))
+            Job(JobKind.VERIFY, feedback.tenant, name, value, deadline, work, bytes_of(question))
         )
