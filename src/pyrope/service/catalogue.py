@@ -44,6 +44,11 @@ class Catalogue:
             raise NoIndexError(f"no such index '{_text(name)}'")
         return found
 
+    def is_open(self, index: OpenIndex) -> bool:
+        """Whether commands can name an index (still)."""
+        spec = index.spec
+        return self._indexes.get((spec.tenant, spec.name)) is index
+
     def open(self, index: OpenIndex) -> None:
         """Let commands name an index."""
         spec = index.spec

@@ -16,8 +16,9 @@ from pyrope.semantic.remembered.entry import Documents, Entry
 from pyrope.service.remembered.budget import RememberBudget
 from pyrope.service.remembered.dependencies import Dependencies, Tie
 from pyrope.service.remembered.judging import FactsCache
-from pyrope.service.remembered.keeping import ENTRY_KIND, STATE_KIND, Keeping, NewResponse
+from pyrope.service.remembered.keeping import Keeping, NewResponse
 from pyrope.service.remembered.leases import Holders
+from pyrope.service.remembered.records import ENTRY_KIND, STATE_KIND, decode
 from pyrope.service.remembered.services import RememberServices
 from pyrope.service.remembered.statistics import RememberStatistics
 from pyrope.storage.store import PutSide, SideRecord
@@ -75,6 +76,7 @@ class Bench:
         self.disk = Disk()
         self.dependencies = Dependencies()
         self.live: list[bytes] = []
+        self.along: list[PutSide] = []
         self.ended: list[tuple[bytes, str]] = []
         self.tasks: set[asyncio.Task[Any]] = set()
         self.statistics = RememberStatistics()
@@ -103,6 +105,7 @@ class Bench:
             self.statistics,
             own_budget=lambda: 0,
             live=lambda entry: self.live.append(entry.body.response()),
+            along=lambda _: self.along,
             ended=lambda entry, reason: self.ended.append((entry.body.response(), reason)),
         )
 
@@ -293,7 +296,7 @@ async def test_what_is_behind_is_written_down_some_time_and_again_if_refused(
     assert (STATE_KIND, entry.record_key) in bench.disk.records
     again = bench.new()
     records = [SideRecord(*name, value) for name, value in bench.disk.records.items()]
-    await again.restore(again.decode(records))
+    await again.restore(decode(records, _SPEC.dim, again.now_ms()))
     (restored,) = again.table
     assert (restored.hits, restored.id, records) == (1, entry.id, [])
 
@@ -313,6 +316,55 @@ async def test_what_is_bad_serves_nobody_unless_the_disk_refuses(bench: Bench) -
     await bench.disk.end()
     assert bench.served() is None
     assert bench.statistics.quarantined == 1
+
+
+@pytest.mark.parametrize("refused", [(True, True), (True, False), (False, True)])
+async def test_of_two_who_say_that_it_is_bad_one_suffices(
+    bench: Bench, refused: tuple[bool, bool]
+) -> None:
+    bench.remember(b"one")
+    await bench.disk.end()
+    entry = bench.keeping.find(b"", b"p")
+    assert entry is not None
+    said = [bench.keeping.quarantine(entry) for _ in refused]
+    assert bench.served() is None
+    for refuse in refused:
+        await bench.disk.end(refuse=refuse)
+    assert [isinstance(one.exception(), MisconfError) for one in said] == list(refused)
+    assert (bench.served() == b"one") == all(refused)
+
+
+async def test_what_was_said_of_a_prompt_goes_in_the_commit_that_forgets_it(bench: Bench) -> None:
+    bench.along = [PutSide(7, 5, b"said", None)]
+    bench.disk.records[5, b"said"] = b"wrong"
+    bench.remember(b"one")
+    await bench.disk.end()
+    forgotten = bench.keeping.forget_prompt(b"p")
+    await bench.disk.end()
+    assert await forgotten == 1
+    assert bench.disk.records == {}
+
+
+async def test_a_document_of_many_responses_does_not_hold_the_loop_up(bench: Bench) -> None:
+    count = 1000
+    for number in range(count):
+        tied: asyncio.Future[Tie] = asyncio.get_running_loop().create_future()
+        tied.set_result(bench.tie())
+        bench.remember(b"one", b"p%d" % number, tied=tied)
+    await _turns()
+    while bench.disk.waiting:
+        await bench.disk.end()
+    found = bench.dependencies.consequences(9, [b"d"])
+    assert found is not None
+    found.kept()
+    most = before = len(bench.ended)
+    while len(bench.keeping):
+        assert bench.served(b"p%d" % (count - 1)) is None
+        await asyncio.sleep(0)
+        most, before = max(most, len(bench.ended) - before), len(bench.ended)
+    await _turns()
+    assert (len(bench.ended), bench.tasks) == (count, set())
+    assert most <= 300
 
 
 async def test_nothing_is_written_to_an_index_that_is_being_dropped(bench: Bench) -> None:
@@ -425,8 +477,8 @@ async def test_what_lost_its_documents_while_nobody_looked_stays_away_when_they_
     again, entry = bench.new(), next(iter(bench.keeping.table))
     await bench.keeping.close()
     records = [SideRecord(*name, value) for name, value in bench.disk.records.items()]
-    await again.restore(again.decode(records))
-    again.link(lambda _: False)
+    await again.restore(decode(records, _SPEC.dim, again.now_ms()))
+    await again.link(lambda _: False)
     written = bench.dependencies.consequences(9, [b"d"])
     assert written is not None
     assert (ENTRY_KIND, entry.record_key) in {(one.kind, one.key) for one in written.changes}

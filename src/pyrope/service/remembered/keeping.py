@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,46 +24,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyrope.cache.query_key import text_key
-from pyrope.errors import CommandError, NoIndexError, PyropeError
+from pyrope.errors import CommandError
 from pyrope.log import get_logger
-from pyrope.semantic.remembered.entry import (
-    Body,
-    Documents,
-    Entry,
-    Stage,
-    apply_state,
-    decode_entry,
-    encode_entry,
-    encode_state,
-    prompt_key,
-)
+from pyrope.semantic.remembered.entry import Body, Documents, Entry, Stage, encode_entry
 from pyrope.semantic.remembered.scope import includes
 from pyrope.semantic.remembered.table import EntryTable, Partition
+from pyrope.service.remembered.behind import Behind
+from pyrope.service.remembered.commits import Commits
 from pyrope.service.remembered.dependencies import Tie
 from pyrope.service.remembered.line import Line
 from pyrope.service.remembered.near import NearSearch
+from pyrope.service.remembered.records import ENTRY_KIND, Decoded, deletions, state_of
 from pyrope.service.remembered.rows import Near
 from pyrope.service.remembered.services import RememberServices
-from pyrope.service.remembered.stale import StaleRecords
 from pyrope.service.remembered.statistics import RememberStatistics, count
-from pyrope.storage.store import PutSide, SideRecord
-from pyrope.types import Float32Matrix, IndexSpec
+from pyrope.storage.store import PutSide
+from pyrope.types import IndexSpec
 
 _log = get_logger(__name__)
 
-Decoded = dict[bytes, tuple[list[Entry], Float32Matrix]]
-"""Entries with their vectors, shape (n, dim), by scope."""
-
-ENTRY_KIND, STATE_KIND = 3, 4
-"""Of the side records that hold responses: what does not change of one, and what does."""
-
-# Written down in one commit: 1 ms in the thread of the store.
-_FLUSHED_AT_ONCE = 200
-# How far hits may be behind on disk.
-_FLUSH_INTERVAL_S = 5.0
 # Taken out in one turn of the loop; looked at in one.
-_EXPIRED_AT_ONCE, _LOOKED_AT_ONCE = 500, 500
+_EXPIRED_AT_ONCE, _ENDED_AT_ONCE, _LOOKED_AT_ONCE = 300, 300, 500
 # Responses up to this length are compressed on the loop: 0.3 ms.
 _COMPRESSED_HERE = 16 * 1024
 
@@ -99,6 +79,7 @@ class Keeping:
     Args:
         own_budget: bytes that the index allows its responses; 0: no limit of its own.
         live: told of each response that has become durable, and serves from now on.
+        along: changes that are to be made durable with it, when one is forgotten.
         ended: told of each response that has ended, and of why.
 
     Attributes:
@@ -113,6 +94,7 @@ class Keeping:
         *,
         own_budget: Callable[[], int],
         live: Callable[[Entry], None],
+        along: Callable[[Entry], list[PutSide]],
         ended: Callable[[Entry, str], None],
     ) -> None:
         self.spec = spec
@@ -120,6 +102,7 @@ class Keeping:
         self._statistics = statistics
         self._own_budget = own_budget
         self._live = live
+        self._along = along
         self._ended = ended
         self._clock = services.clock
         self._budget = services.budget
@@ -128,15 +111,10 @@ class Keeping:
         self._line = Line()
         # Of what has ended, too, as long as it would be there again after a crash.
         self._ties: dict[int, Tie] = {}
-        self._under_way: set[asyncio.Future[Any]] = set()
+        self._commits = Commits(spec, services.committer)
         # Of responses that wait for their documents, to be compressed, or for their turn.
         self._coming_bytes = 0
-        # Behind on disk: what has changed, and what has gone.
-        self._dirty: OrderedDict[int, Entry] = OrderedDict()
-        self._stale = StaleRecords()
-        self._flushed_at = float("-inf")
-        self._flushing = False
-        self._detached = False
+        self._behind = Behind(spec.uid, self._commits, services.clock.monotonic, self._deleted)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -172,7 +150,7 @@ class Keeping:
     @property
     def queued(self) -> int:
         """What waits for its turn, or for the disk."""
-        return len(self._line) + len(self._under_way)
+        return len(self._line) + len(self._commits)
 
     def now_ms(self) -> int:
         return int(self._clock.wall() * 1000)
@@ -195,10 +173,7 @@ class Keeping:
         entry.used_ms = now_ms
         if entry.sliding_ms:
             entry.expires_ms = now_ms + entry.sliding_ms
-        self._touch(entry)
-
-    def _touch(self, entry: Entry) -> None:
-        self._dirty[entry.id] = entry
+        self._behind.changed(entry)
 
     # -- remembering ------------------------------------------------------------------------------
 
@@ -292,10 +267,10 @@ class Keeping:
         record = encode_entry(entry, new.vector.astype("<f4").tobytes())
         changes = [PutSide(self.spec.uid, ENTRY_KIND, entry.record_key, record)]
         # They serve until this one does.
-        changes += self._deletions(older.record_key for older in replaced)
-        stale = self._stale.answering((entry.scope, entry.key))
-        changes += self._deletions(stale)
-        self._commit(
+        changes += deletions(self.spec.uid, (older.record_key for older in replaced))
+        stale = self._behind.stale.answering((entry.scope, entry.key))
+        changes += deletions(self.spec.uid, stale)
+        self._commits.commit(
             changes,
             partial(self._put_durably, entry, new.vector, replaced, stale, done),
             partial(self._put_failed, entry, done),
@@ -393,9 +368,10 @@ class Keeping:
                 prompts.add((entry.scope, entry.key))
             entries.append(entry)
             changes += self.leaving([entry])
-        stale = self._stale.answering_any()
+            changes += self._along(entry)
+        stale = self._behind.stale.answering_any()
         for start in range(0, len(stale), _LOOKED_AT_ONCE):
-            changes += self._deletions(stale[start : start + _LOOKED_AT_ONCE])
+            changes += deletions(self.spec.uid, stale[start : start + _LOOKED_AT_ONCE])
             await asyncio.sleep(0)
         try:
             if changes:
@@ -416,15 +392,11 @@ class Keeping:
         """Serve them no more until `stays`; changes that end them for good."""
         for entry in entries:
             entry.leaving += 1
-        return self._deletions(entry.record_key for entry in entries)
-
-    def _deletions(self, record_keys: Iterable[bytes]) -> list[PutSide]:
-        uid = self.spec.uid
-        return [PutSide(uid, kind, key, None) for key in record_keys for kind in _KINDS]
+        return deletions(self.spec.uid, (entry.record_key for entry in entries))
 
     def _deleted(self, record_keys: Sequence[bytes]) -> None:
         """They are off the disk, and nothing brings them back."""
-        self._stale.deleted(record_keys)
+        self._behind.stale.deleted(record_keys)
         for key in record_keys:
             self._untie(int.from_bytes(key, "big"))
 
@@ -435,8 +407,18 @@ class Keeping:
 
     def gone(self, entries: Sequence[Entry], *, durable: bool, reason: str = "changed") -> None:
         """They have ended; unless that is durable already, it is still to be made so."""
+        if durable and len(entries) > _ENDED_AT_ONCE:
+            # They are leaving, so that nobody is served any of them meanwhile.
+            self._services.spawn(self._gone_by_and_by(entries, reason))
+            return
         for entry in entries:
             self._end(entry, reason, durable=durable)
+
+    async def _gone_by_and_by(self, entries: Sequence[Entry], reason: str) -> None:
+        for start in range(0, len(entries), _ENDED_AT_ONCE):
+            for entry in entries[start : start + _ENDED_AT_ONCE]:
+                self._end(entry, reason, durable=True)
+            await asyncio.sleep(0)
 
     def _end(self, entry: Entry, reason: str, *, durable: bool) -> None:
         """An entry is no more; it has been if nobody finds it here."""
@@ -451,9 +433,9 @@ class Keeping:
             return
         count(self._statistics.gone, reason)
         if comes_back:
-            self._stale.add(entry.record_key, (entry.scope, entry.key))
+            self._behind.stale.add(entry.record_key, (entry.scope, entry.key))
         elif not durable:
-            self._stale.add(entry.record_key)
+            self._behind.stale.add(entry.record_key)
             self._untie(entry.id)
         self._ended(entry, reason)
 
@@ -467,13 +449,13 @@ class Keeping:
         if not self.table.remove(entry):
             return False
         self.near.remove(entry)
-        self._dirty.pop(entry.id, None)
+        self._behind.ended(entry)
         self._budget.changed(self, self.table.nbytes - before)
         return True
 
     def _tie_again(self, number: int) -> None:
         tie = self._ties.get(number)
-        if tie is not None and not self._detached:
+        if tie is not None and not self._commits.detached:
             dependencies = self._services.dependencies
             dependencies.untie(tie)
             again = self._ties[number] = dependencies.tie(self, tie.documents)
@@ -497,27 +479,29 @@ class Keeping:
         entry.is_quarantined = True
 
         def quarantined() -> None:
+            entry.is_quarantined = True
             self._statistics.quarantined += not before
             if not done.done():
                 done.set_result(None)
 
         def refused(error: BaseException) -> None:
-            entry.is_quarantined = before
+            if not before:
+                entry.is_quarantined = False
             _fail(done, error)
 
-        change = PutSide(self.spec.uid, STATE_KIND, entry.record_key, encode_state(entry))
-        self._commit([change, *more], quarantined, refused)
+        change = state_of(self.spec.uid, entry)
+        self._commits.commit([change, *more], quarantined, refused)
         return done
 
     def changed(self, entry: Entry) -> None:
         """Something of an entry has changed that is to be written down some time."""
-        self._touch(entry)
+        self._behind.changed(entry)
 
     def put(self, changes: Sequence[PutSide]) -> asyncio.Future[None]:
         """Make something else about the responses durable."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if changes:
-            self._commit(changes, partial(_succeed, done), partial(_fail, done))
+            self._commits.commit(changes, partial(_succeed, done), partial(_fail, done))
         else:
             done.set_result(None)
         return done
@@ -528,12 +512,7 @@ class Keeping:
         """Take out what has expired, and let the disk follow."""
         for entry in self.table.expired(self.now_ms(), _EXPIRED_AT_ONCE):
             self._end(entry, "expired", durable=False)
-        if len(self._stale) or self._dirty:
-            now = self._clock.monotonic()
-            if not self._flushing and (
-                len(self._stale) >= _FLUSHED_AT_ONCE or now - self._flushed_at >= _FLUSH_INTERVAL_S
-            ):
-                self._flush()
+        self._behind.catch_up()
         self.make_room()
         self.near.nudge()
 
@@ -542,71 +521,36 @@ class Keeping:
         if len(self.table):
             self._budget.make_room(self)
 
-    def _flush(self) -> None:
-        """Write down some of what is behind."""
-        uid = self.spec.uid
-        stale = self._stale.first(_FLUSHED_AT_ONCE)
-        dirty: list[Entry] = []
-        while self._dirty and len(dirty) + len(stale) < _FLUSHED_AT_ONCE:
-            _, entry = self._dirty.popitem(last=False)
-            dirty.append(entry)
-        if not self._dirty and len(stale) == len(self._stale):
-            self._flushed_at = self._clock.monotonic()
-        changes = self._deletions(stale)
-        # What is not durable itself has nothing to be written down; it comes later.
-        changes += [
-            PutSide(uid, STATE_KIND, entry.record_key, encode_state(entry))
-            for entry in dirty
-            if entry.stage is Stage.LIVE
-        ]
-        if not changes:
-            return
-        self._flushing = True
-
-        def flushed() -> None:
-            self._flushing = False
-            self._deleted(stale)
-
-        def refused(_error: BaseException) -> None:
-            self._flushing = False
-            self._flushed_at = self._clock.monotonic()
-            for entry in dirty:
-                if entry.stage is Stage.LIVE:
-                    self._touch(entry)
-
-        self._commit(changes, flushed, refused)
-
     async def flush(self) -> None:
         """Write down all that is behind; what the disk refuses is lost."""
         await self.drain()
-        while len(self._stale) or self._dirty:
-            left = len(self._stale) + len(self._dirty)
-            self._flush()
+        behind = self._behind
+        while left := len(behind):
+            behind.write()
             await self.drain()
-            if len(self._stale) + len(self._dirty) >= left:
+            if len(behind) >= left:
                 _log.error("hits of remembered responses are lost", index=self.spec.name, n=left)
                 return
 
     async def drain(self) -> None:
         """Return once everything that was queued is through."""
-        while len(self._line) or self._under_way:
+        while len(self._line) or len(self._commits):
             await self._line.drain()
-            if self._under_way:
-                await asyncio.wait(self._under_way)
+            await self._commits.wait()
 
     # -- dropping and closing ---------------------------------------------------------------------
 
     def detach(self) -> None:
         """Nothing is written any more, nor ended by a document: the index is being dropped."""
-        self._detached = True
+        self._commits.detached = True
         for tie in self._ties.values():
             self._services.dependencies.untie(tie)
 
     def attach(self) -> None:
         """It is not dropped after all."""
-        if not self._detached:
+        if not self._commits.detached:
             return
-        self._detached = False
+        self._commits.detached = False
         for number in list(self._ties):
             self._tie_again(number)
 
@@ -614,8 +558,7 @@ class Keeping:
         """Give the memory back; nothing is asked any more."""
         self.detach()
         self._ties.clear()
-        self._dirty.clear()
-        self._stale.clear()
+        self._behind.clear()
         nbytes, self.table = self.table.nbytes, EntryTable(self._services.random)
         if nbytes:
             self._budget.changed(self, -nbytes)
@@ -623,61 +566,24 @@ class Keeping:
 
     # -- restoring --------------------------------------------------------------------------------
 
-    def decode(self, records: list[SideRecord]) -> Decoded:
-        """Read what the store holds; in any thread.
-
-        Args:
-            records: of responses and their states; emptied on the way.
-
-        Raises:
-            EntryFormatError: a newer Pyrope wrote one of them.
-        """
-        states: dict[bytes, bytes] = {}
-        by_scope: dict[bytes, tuple[list[Entry], list[bytes]]] = {}
-        now_ms = self.now_ms()
-        known: set[bytes] = set()
-        # In order of their kind: states come last, and so are popped first.
-        records.sort(key=lambda record: record.kind)
-        while records:
-            record = records.pop()
-            if record.kind == STATE_KIND:
-                states[record.key] = record.value
-                continue
-            entry, vector = decode_entry(record.key, record.value)
-            entry.key = prompt_key(text_key(entry.prompt).identity)
-            state = states.get(record.key)
-            if state is not None:
-                apply_state(entry, state)
-            known.add(record.key)
-            if entry.is_over(now_ms) or len(vector) != 4 * self.spec.dim:
-                self._stale.add(record.key)
-                continue
-            entries, vectors = by_scope.setdefault(entry.scope, ([], []))
-            entries.append(entry)
-            vectors.append(vector)
-        for key in states.keys() - known:
-            self._stale.add(key)
-        return {
-            scope: (
-                entries,
-                np.frombuffer(b"".join(vectors), "<f4").reshape(len(entries), -1),
-            )
-            for scope, (entries, vectors) in by_scope.items()
-        }
-
     async def restore(self, decoded: Decoded) -> None:
-        """Take up what `decode` found, before anyone sees the index."""
-        while decoded:
-            scope, (entries, vectors) = decoded.popitem()
+        """Take up what the store held, before anyone sees the index."""
+        for key in decoded.useless:
+            self._behind.stale.add(key)
+        by_scope = decoded.by_scope
+        while by_scope:
+            scope, (entries, vectors) = by_scope.popitem()
             for number, entry in enumerate(entries):
                 if number % _LOOKED_AT_ONCE == _LOOKED_AT_ONCE - 1:
                     await asyncio.sleep(0)
                 self._add(entry)
             await self.near.add_many(scope, entries, vectors)
 
-    def link(self, documents_there: Callable[[Documents], bool]) -> None:
+    async def link(self, documents_there: Callable[[Documents], bool]) -> None:
         """Tie what was restored to its documents; those whose documents are gone go, too."""
-        for entry in self.table:
+        for number, entry in enumerate(list(self.table)):
+            if number % _LOOKED_AT_ONCE == _LOOKED_AT_ONCE - 1:
+                await asyncio.sleep(0)
             if entry.documents is None:
                 continue
             # Also where they are gone: before the disk has followed, they may come again.
@@ -686,39 +592,6 @@ class Keeping:
             self._ties[entry.id] = tie
             if not documents_there(entry.documents):
                 self._end(entry, "changed", durable=False)
-
-    # -- commits ----------------------------------------------------------------------------------
-
-    def _commit(
-        self,
-        changes: Sequence[PutSide],
-        kept: Callable[[], None],
-        refused: Callable[[BaseException], None],
-    ) -> None:
-        """Hand changes to the disk, and call one of the other two when it is through."""
-        if self._detached:
-            refused(NoIndexError(f"the index '{self.spec.name}' has been dropped"))
-            return
-        try:
-            future = self._services.committer.commit(*changes)
-        except RuntimeError:
-            refused(PyropeError("the server is stopping"))
-            return
-        self._under_way.add(future)
-
-        def through(outcome: asyncio.Future[None]) -> None:
-            self._under_way.discard(future)
-            if outcome.cancelled():
-                refused(PyropeError("the server is stopping"))
-            elif (error := outcome.exception()) is not None:
-                refused(error)
-            else:
-                kept()
-
-        future.add_done_callback(through)
-
-
-_KINDS = (ENTRY_KIND, STATE_KIND)
 
 
 def _line_of(partition: Partition, key: bytes) -> list[Entry]:

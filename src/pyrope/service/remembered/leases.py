@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyrope.errors import BusyError, CommandError
+from pyrope.service.remembered.rows import Rows
 from pyrope.service.remembered.timers import Schedule, Timer
 
 _TOKEN_BYTES = 16
@@ -67,6 +68,7 @@ class Lease:
     Attributes:
         token: by which its holder names it; another one when it is handed on.
         wanted: by its holder.
+        place: of its vector among those of its scope.
     """
 
     def __init__(self, wanted: Wanted) -> None:
@@ -74,6 +76,7 @@ class Lease:
         self.token = secrets.token_hex(_TOKEN_BYTES).encode()
         self.waiting: dict[asyncio.Future[Outcome], Wanted] = {}
         self.timer: Timer | None = None
+        self.place = -1
 
 
 @dataclass(slots=True)
@@ -134,6 +137,7 @@ class Leases:
         self._schedule = schedule
         self._most = most
         self._by_scope: dict[bytes, dict[bytes, Lease]] = {}
+        self._rows: dict[bytes, Rows[Lease]] = {}
         self._by_token: dict[bytes, Lease] = {}
         # Those who wait, and for which.
         self._waiters: dict[asyncio.Future[Outcome], Lease] = {}
@@ -156,12 +160,8 @@ class Leases:
         self, scope: bytes, vector: NDArray[np.float32], count: int
     ) -> list[tuple[Lease, float]]:
         """Leases of a scope whose prompts are nearest to a unit vector, with their cosines."""
-        leases = list(self._by_scope.get(scope, {}).values())
-        if not leases:
-            return []
-        scores = np.stack([lease.wanted.vector for lease in leases]) @ vector
-        best = np.argsort(-scores, kind="stable")[:count]
-        return [(leases[place], float(scores[place])) for place in best.tolist()]
+        rows = self._rows.get(scope)
+        return [] if rows is None else rows.nearest(vector, count)
 
     # -- taking and waiting -----------------------------------------------------------------------
 
@@ -267,6 +267,10 @@ class Leases:
     def _hold(self, lease: Lease) -> None:
         wanted = lease.wanted
         self._by_scope.setdefault(wanted.scope, {})[wanted.key] = lease
+        rows = self._rows.get(wanted.scope)
+        if rows is None:
+            rows = self._rows[wanted.scope] = Rows(len(wanted.vector))
+        rows.add(lease, wanted.vector)
         self._by_token[lease.token] = lease
         self._holders.add(self, lease)
         self.statistics.granted += 1
@@ -277,6 +281,11 @@ class Leases:
         if lease.timer is not None:
             lease.timer.cancel()
         self._by_token.pop(lease.token, None)
+        if lease.place >= 0:
+            rows = self._rows[wanted.scope]
+            rows.remove(lease)
+            if not len(rows):
+                del self._rows[wanted.scope]
         of_scope = self._by_scope.get(wanted.scope)
         if of_scope is not None and of_scope.get(wanted.key) is lease:
             del of_scope[wanted.key]

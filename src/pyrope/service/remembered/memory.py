@@ -16,16 +16,11 @@ from pyrope.service.remembered.asking import Remembering
 from pyrope.service.remembered.dependencies import Tie
 from pyrope.service.remembered.feedback import Feedback, look_away
 from pyrope.service.remembered.judging import Judge
-from pyrope.service.remembered.keeping import (
-    ENTRY_KIND,
-    STATE_KIND,
-    Decoded,
-    Keeping,
-    NewResponse,
-)
+from pyrope.service.remembered.keeping import Keeping, NewResponse
 from pyrope.service.remembered.leases import Leases
 from pyrope.service.remembered.pairs import PAIR_KIND
 from pyrope.service.remembered.recalling import Recalling
+from pyrope.service.remembered.records import ENTRY_KIND, STATE_KIND, Decoded, decode
 from pyrope.service.remembered.services import RememberServices
 from pyrope.service.remembered.statistics import RememberStatistics
 from pyrope.service.writes import LookAtVectors, Write
@@ -75,6 +70,7 @@ class IndexMemory:
             self.statistics,
             own_budget=lambda: index.spec.cache.remember_bytes,
             live=lambda entry: self.leases.remembered(entry.scope, entry.key),
+            along=lambda entry: self.feedback.pairs.deletions(entry.scope, entry.key),
             ended=self._ended,
         )
         self.leases = Leases(
@@ -93,7 +89,7 @@ class IndexMemory:
             verifier=services.verifier(),
         )
         self._judged_at = float("-inf")
-        self._decoded: Decoded = {}
+        self._decoded = Decoded()
 
     def __len__(self) -> int:
         return len(self.keeping)
@@ -174,6 +170,7 @@ class IndexMemory:
     def _ended(self, entry: Entry, reason: str) -> None:
         self.feedback.forget(entry)
         if reason == "forgotten":
+            # What was deleted with it; and what has been said since.
             changes = self.feedback.pairs.forget(entry.scope, entry.key)
             if changes:
                 self._put_unwatched(changes)
@@ -220,7 +217,7 @@ class IndexMemory:
         try:
             self.feedback.pairs.restore([record for record in records if record.kind == PAIR_KIND])
             records.clear()
-            self._decoded = self.keeping.decode(entries)
+            self._decoded = decode(entries, self._index.spec.dim, self.keeping.now_ms())
         except EntryFormatError as error:
             raise StorageError(
                 f"index '{self._index.spec.name}': {error}: start the newer Pyrope that wrote it"
@@ -228,12 +225,12 @@ class IndexMemory:
 
     async def restore(self) -> None:
         """Take up what `decode` has read."""
-        decoded, self._decoded = self._decoded, {}
+        decoded, self._decoded = self._decoded, Decoded()
         await self.keeping.restore(decoded)
 
-    def link(self, documents: DocumentsThere) -> None:
+    async def link(self, documents: DocumentsThere) -> None:
         """Tie responses to their documents, once all indexes are there."""
-        self.keeping.link(documents)
+        await self.keeping.link(documents)
 
     async def flush(self) -> None:
         """Write down all that is behind; before the server stops."""

@@ -37,7 +37,7 @@ class NearSearch:
         self._spec = spec
         self._services = services
         self._monotonic = monotonic
-        self._scopes: dict[bytes, Rows | NearIndex] = {}
+        self._scopes: dict[bytes, Rows[Entry] | NearIndex] = {}
         self._large: list[NearIndex] = []
         self._rows_bytes = 0
         self._large_bytes = 0
@@ -66,7 +66,7 @@ class NearSearch:
         if there is None:
             return []
         if isinstance(there, Rows):
-            return there.nearest(query, count)
+            return [Near(*found) for found in there.nearest(query, count)]
         return there.search(client, query, count)
 
     def vector(self, entry: Entry) -> NDArray[np.float32] | None:
@@ -146,7 +146,7 @@ class NearSearch:
         if self._closing:
             await asyncio.wait(self._closing)
 
-    def _enlarge(self, scope: bytes, rows: Rows) -> NearIndex:
+    def _enlarge(self, scope: bytes, rows: Rows[Entry]) -> NearIndex:
         """Give a scope an engine of its own. Raises OSError; nothing has changed then."""
         large = NearIndex(self._spec, self._services())
         places = [entry.place for entry in rows.entries]

@@ -95,6 +95,13 @@ class Pairs:
         elif remembered in self._by_asked.get((scope, asked), {}):
             self._remove(scope, asked, remembered)
 
+    def deletions(self, scope: bytes, remembered: bytes) -> list[PutSide]:
+        """What deletes all that was said about a prompt that was remembered; it is there yet."""
+        return [
+            PutSide(self._uid, PAIR_KIND, _name(scope, asked, remembered), None)
+            for asked in self._by_remembered.get((scope, remembered), ())
+        ]
+
     def forget(self, scope: bytes, remembered: bytes) -> list[PutSide]:
         """Forget what was said about a prompt that was remembered. Returns what deletes it."""
         asked = list(self._by_remembered.get((scope, remembered), ()))

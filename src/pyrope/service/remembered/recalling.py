@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +38,7 @@ from pyrope.service.remembered.keeping import Keeping
 from pyrope.service.remembered.leases import Lease, Leases, Outcome, Wanted
 from pyrope.service.remembered.pairs import said_wrong
 from pyrope.service.remembered.rows import Near
-from pyrope.service.remembered.services import RememberServices
+from pyrope.service.remembered.services import RememberServices, Verifier
 from pyrope.service.remembered.statistics import RememberStatistics, count
 
 # Responses up to this length are decompressed on the loop: 0.7 ms.
@@ -48,14 +47,6 @@ _DECOMPRESSED_HERE = 256 * 1024
 _JUDGED = 3
 FEEDBACK = "feedback"
 """In place of a guard's name: somebody has said of this very pair that it is wrong."""
-
-
-class Verifier(Protocol):
-    """Asks a language model."""
-
-    def wonder(self, feedback: Feedback, asked: Asked, entry: Entry, look: Look) -> None:
-        """Have it asked about a pair, if that is worth it."""
-        ...
 
 
 class Recalling:
@@ -150,11 +141,12 @@ class Recalling:
         near: list[Near] | asyncio.Future[list[Near]],
     ) -> Recalled:
         clock = self._services.clock
-        began, waited_s = clock.monotonic(), 0.0
+        began, waited_s, looked = clock.monotonic(), 0.0, False
         while True:
             additions = self._keeping.near.additions
             found_near = near if isinstance(near, list) else await near
-            recalled = self._judged(asked, vector, found_near)
+            recalled = self._judged(asked, vector, found_near, again=looked)
+            looked = True
             if recalled.match is not None or self._index.spec.cache.shadow:
                 break
             # While vectors were compared the response may have come.
@@ -247,14 +239,25 @@ class Recalling:
                     return Recalled(asked.rule, match=Match.ALIAS, entry=entry, error=error)
         return None
 
-    def _judged(self, asked: Asked, vector: NDArray[np.float32], near: Sequence[Near]) -> Recalled:
-        """The first of the nearest that may answer; else what is known of the very nearest."""
+    def _judged(
+        self,
+        asked: Asked,
+        vector: NDArray[np.float32],
+        near: Sequence[Near],
+        *,
+        again: bool = False,
+    ) -> Recalled:
+        """The first of the nearest that may answer; else what is known of the very nearest.
+
+        Args:
+            again: whether what came up at the first look has been counted.
+        """
         recalled = Recalled(asked.rule)
         rule, guards_off = asked.rule, self._index.spec.cache.guards_off
         candidates = self._candidates(asked, vector, near)
         scores = [score for _, score in candidates]
         said = self._feedback.pairs.of_asked(asked.scope, asked.key)
-        left, observed, settled = _JUDGED, False, False
+        left, observed, settled = _JUDGED, again, False
         for at, (entry, score) in enumerate(candidates):
             verdicts = said.get(entry.key, UNSAID)
             # What comes after one that is not good enough is less near; unless somebody knows.
@@ -278,10 +281,10 @@ class Recalling:
             refused_by = None
             if said_wrong(verdicts):
                 refused_by = FEEDBACK
-                self._statistics.contradicted += 1
+                self._statistics.contradicted += not again
             elif look.guard is not None and not judgement.verified:
                 refused_by = look.guard
-                if good:
+                if good and not again:
                     count(self._statistics.guards, look.guard)
             elif good:
                 recalled.match = Match.ALIAS if judgement.verified else Match.NEAR
@@ -293,13 +296,18 @@ class Recalling:
                 recalled.nearest = Nearest(entry, score, judgement.bound, refused_by)
             if refused_by is None and not verdicts and not settled:
                 settled, left = True, 0
-                self._statistics.uncertain += 1
-                self._feedback.note(entry, asked.key, look)
-                if self._verifier is not None and rule.threshold is None:
-                    self._verifier.wonder(self._feedback, asked, entry, look)
+                if not again:
+                    self._wonder(asked, entry, look)
             if rule.threshold is not None and score < rule.threshold:
                 break
         return recalled
+
+    def _wonder(self, asked: Asked, entry: Entry, look: Look) -> None:
+        """One is near, and not good enough."""
+        self._statistics.uncertain += 1
+        self._feedback.note(entry, asked.key, look)
+        if self._verifier is not None and asked.rule.threshold is None:
+            self._verifier.wonder(self._feedback, asked, entry, look)
 
     def _candidates(
         self, asked: Asked, vector: NDArray[np.float32], near: Sequence[Near]

@@ -7,7 +7,7 @@ scope is scanned on the loop, and answers at once. A larger one is searched as i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,25 @@ class Near(NamedTuple):
     score: float
 
 
-class Rows:
+class Placed(Protocol):
+    """What has a row.
+
+    Attributes:
+        place: its number; -1: it has none.
+    """
+
+    place: int
+
+
+T = TypeVar("T", bound=Placed)
+
+
+class Rows(Generic[T]):
     """A growing float32 matrix of unit vectors, a row for each entry. For the event loop."""
 
     def __init__(self, dim: int) -> None:
         self._matrix: Float32Matrix = np.empty((1, dim), np.float32)
-        self.entries: list[Entry] = []
+        self.entries: list[T] = []
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -47,12 +60,12 @@ class Rows:
         """Shape (n, dim); a view, good until the next change."""
         return self._matrix[: len(self.entries)]
 
-    def vector(self, entry: Entry) -> NDArray[np.float32]:
+    def vector(self, entry: T) -> NDArray[np.float32]:
         """Shape (dim,)."""
         row: NDArray[np.float32] = self._matrix[entry.place].copy()
         return row
 
-    def add(self, entry: Entry, vector: NDArray[np.float32]) -> None:
+    def add(self, entry: T, vector: NDArray[np.float32]) -> None:
         count = len(self.entries)
         if count == len(self._matrix):
             grown = np.empty((count + max(count // 2, 1), vector.shape[0]), np.float32)
@@ -62,7 +75,7 @@ class Rows:
         entry.place = count
         self.entries.append(entry)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: T) -> None:
         place, last = entry.place, self.entries.pop()
         if last is not entry:
             self._matrix[place] = self._matrix[last.place]
@@ -70,8 +83,8 @@ class Rows:
             last.place = place
         entry.place = -1
 
-    def nearest(self, query: NDArray[np.float32], count: int) -> list[Near]:
-        """The entries nearest to a unit vector, shape (dim,), nearest first."""
+    def nearest(self, query: NDArray[np.float32], count: int) -> list[tuple[T, float]]:
+        """The entries nearest to a unit vector, shape (dim,), and their cosines; nearest first."""
         scores = self.matrix @ query
         if len(scores) > count:
             best = np.argpartition(scores, len(scores) - count)[-count:]
@@ -80,6 +93,6 @@ class Rows:
             best = np.argsort(-scores, kind="stable")
         entries = self.entries
         return [
-            Near(entries[place], min(score, 1.0))
+            (entries[place], min(score, 1.0))
             for place, score in zip(best.tolist(), scores[best].tolist(), strict=True)
         ]

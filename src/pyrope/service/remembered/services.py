@@ -24,11 +24,11 @@ from pyrope.storage.group_commit import GroupCommitter
 class Verifier(Protocol):
     """Has a language model asked whether two prompts deserve the same response."""
 
-    def wonder(self, memory: Any, asked: Asked, entry: Entry, look: Look, /) -> None:
+    def wonder(self, feedback: Any, asked: Asked, entry: Entry, look: Look, /) -> None:
         """It may be worth asking; returns at once.
 
         Args:
-            memory: the `IndexMemory` that is to be told.
+            feedback: the `Feedback` that is to be told.
         """
         ...
 
