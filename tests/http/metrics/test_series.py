@@ -56,6 +56,7 @@ def test_the_first_have_series_of_their_own_and_the_rest_are_others(
                 add(client, "i", "x", 1, 0)
                 for _ in range(count + 1):
                     search(client, "i", 1, 0)
+                lead_a_life(client, "i", 2)
                 scrape(admin)
         told = {name: usage(wire, name) for name in names}
     found = scrape(admin)
@@ -80,6 +81,15 @@ def test_the_first_have_series_of_their_own_and_the_rest_are_others(
         name: value(found, "pyrope_index_cache_hits_total", tenant=name, index=index)
         for name, index in (("ann", "i"), ("bob", "i"), ("other", "other"))
     }
+    # Each has two of its three recalls answered.
+    for name, index, times in (("ann", "i", 1), ("bob", "i", 1), ("other", "other", 2)):
+        saved = told["ann"]["saved_tokens"] * times
+        for labels in ({"tenant": name, "index": index}, {"tenant": name}):
+            of = "pyrope_index" if "index" in labels else "pyrope_tenant"
+            assert value(found, f"{of}_remembered_hits_total", **labels) == 2 * times
+            assert value(found, f"{of}_saved_units_total", **labels) == 3 * times
+            assert value(found, f"{of}_saved_tokens_total", **labels) == saved > 0
+        assert value(found, "pyrope_index_remembered_responses", tenant=name, index=index) == times
     # Of ann's two searches one was a hit, of bob's three two, of the others' nine seven.
     assert hits == {"ann": 1, "bob": 2, "other": 3 + 4}
 

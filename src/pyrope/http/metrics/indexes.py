@@ -43,10 +43,25 @@ ONE_MISSES = counter(
     "Queries of an index that were looked up and not found." + _OPT_IN,
     *_NAMES,
 )
+ONE_RESPONSES = gauge(
+    "pyrope_index_remembered_responses", "Responses that an index remembers." + _OPT_IN, *_NAMES
+)
+ONE_RECALLED = counter(
+    "pyrope_index_remembered_hits_total",
+    "Prompts that were answered by what an index remembers." + _OPT_IN,
+    *_NAMES,
+)
+ONE_TOKENS = counter(
+    "pyrope_index_saved_tokens_total", "Tokens that these have spared, about." + _OPT_IN, *_NAMES
+)
+ONE_UNITS = counter(
+    "pyrope_index_saved_units_total", "Cost units that these have spared." + _OPT_IN, *_NAMES
+)
 
 METRICS = (
     INDEXES, VECTORS, HEAD, DELETED, WRITTEN, REMOVED, EXPIRED, ONE_VECTORS, ONE_MEMORY,
-    ONE_ENTRIES, ONE_CACHE, ONE_QUEUED, ONE_HITS, ONE_MISSES,
+    ONE_ENTRIES, ONE_CACHE, ONE_QUEUED, ONE_HITS, ONE_MISSES, ONE_RESPONSES, ONE_RECALLED,
+    ONE_TOKENS, ONE_UNITS,
 )  # fmt: skip
 
 
@@ -66,5 +81,9 @@ def collect(snapshot: Snapshot) -> Iterator[Metric]:
         yield ONE_ENTRIES.are({names: row.cache_entries for names, row in rows.items()})
         yield ONE_CACHE.are({names: row.cache_bytes for names, row in rows.items()})
         yield ONE_QUEUED.are({names: row.queued for names, row in rows.items()})
-        yield ONE_HITS.are({names: row.hits for names, row in rows.items()})
-        yield ONE_MISSES.are({names: row.misses for names, row in rows.items()})
+        yield ONE_HITS.are({names: row.done.hits for names, row in rows.items()})
+        yield ONE_MISSES.are({names: row.done.misses for names, row in rows.items()})
+        yield ONE_RESPONSES.are({names: row.responses for names, row in rows.items()})
+        yield ONE_RECALLED.are({names: row.done.recalled for names, row in rows.items()})
+        yield ONE_TOKENS.are({names: row.done.saved_tokens for names, row in rows.items()})
+        yield ONE_UNITS.are({names: row.done.saved_units for names, row in rows.items()})

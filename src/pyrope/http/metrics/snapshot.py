@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pyrope.commands.context import Server
 from pyrope.http.metrics.places import OTHER, Places
@@ -27,6 +28,22 @@ Index = tuple[str, str]
 _OTHERS: Index = (OTHER, OTHER)
 
 
+class Done(NamedTuple):
+    """What one index, or many, have done since the start.
+
+    Attributes:
+        hits, misses: of its caches.
+        recalled: prompts that were answered by what is remembered.
+        saved_tokens, saved_units: by those.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    recalled: int = 0
+    saved_tokens: int = 0
+    saved_units: float = 0.0
+
+
 @dataclass(slots=True)
 class IndexRow:
     """What one index, or all that have no place of their own, hold and have done."""
@@ -36,8 +53,8 @@ class IndexRow:
     cache_entries: int = 0
     cache_bytes: int = 0
     queued: int = 0
-    hits: int = 0
-    misses: int = 0
+    responses: int = 0
+    done: Done = field(default_factory=Done)
 
 
 @dataclass(slots=True)
@@ -100,8 +117,8 @@ class Observer:
         settings = server.settings.metrics
         self._tenants: Places[str] = Places(settings.tenant_labels)
         self._indexes: Places[int] = Places(settings.index_labels)
-        # Of indexes with places: hits and misses when they were last seen.
-        self._counted: dict[int, tuple[int, int]] = {}
+        # Of indexes with places: what they had done when they were last seen.
+        self._counted: dict[int, Done] = {}
         self._looking = asyncio.Lock()
 
     async def look(self) -> Snapshot:
@@ -144,24 +161,23 @@ class Observer:
                 self._add_row(snapshot, index, rest)
         if self._indexes.most:
             # What has gone, too; and what those with places had done when they went.
-            rest.hits = snapshot.totals.hits_total - sum(hits for hits, _ in self._counted.values())
-            rest.misses = snapshot.totals.misses - sum(some for _, some in self._counted.values())
+            rest.done = _left(snapshot.totals, self._counted.values())
             snapshot.indexes[_OTHERS] = rest
 
     def _add_row(self, snapshot: Snapshot, index: OpenIndex, rest: IndexRow) -> None:
         spec = index.spec
         row = rest
-        counted = index.cache.statistics
         names = spec.tenant, spec.name
         if names != _OTHERS and self._indexes.take(spec.uid):
             row = snapshot.indexes[names] = IndexRow()
-            row.hits, row.misses = sum(counted.hits.values()), counted.misses
-            self._counted[spec.uid] = row.hits, row.misses
+            row.done = self._counted[spec.uid] = _done(index)
         row.vectors += len(index)
         row.memory_bytes += index.memory_bytes
         row.cache_entries += len(index.cache)
         row.cache_bytes += index.cache.nbytes
         row.queued += index.queued_requests
+        if index.remembered is not None:
+            row.responses += len(index.remembered)
 
     # -- tenants ----------------------------------------------------------------------------------
 
@@ -211,3 +227,26 @@ def _sum_of(stored: Iterable[bytes]) -> Usage:
     for one in stored:
         total.add(Usage.decode(one))
     return total
+
+
+def _done(index: OpenIndex) -> Done:
+    counted = index.cache.statistics
+    hits, misses = sum(counted.hits.values()), counted.misses
+    if index.remembered is None:
+        return Done(hits, misses)
+    told = index.remembered.statistics
+    return Done(hits, misses, told.hits_total, told.tokens_saved, told.cost_saved)
+
+
+def _left(totals: IndexTotals, others: Iterable[Done]) -> Done:
+    """What all have done, but for some."""
+    told = totals.remembered
+    everything = Done(
+        totals.hits_total, totals.misses, told.hits_total, told.tokens_saved, told.cost_saved
+    )
+    rows = list(others)
+    hits, misses, recalled, tokens, units = (
+        total - sum(row[place] for row in rows) for place, total in enumerate(everything)
+    )
+    # Sums of fractions depend on the order in which they are made.
+    return Done(int(hits), int(misses), int(recalled), int(tokens), round(units, 6))

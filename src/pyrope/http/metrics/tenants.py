@@ -53,6 +53,17 @@ ONE_UNITS = counter(
 ONE_TOKENS = counter(
     "pyrope_tenant_llm_tokens_total", "Tokens of language models." + _OPT_IN, "tenant", "direction"
 )
+ONE_RECALLED = counter(
+    "pyrope_tenant_remembered_hits_total",
+    "Prompts that were answered by what is remembered." + _OPT_IN,
+    "tenant",
+)
+ONE_SAVED_TOKENS = counter(
+    "pyrope_tenant_saved_tokens_total", "Tokens that these have spared, about." + _OPT_IN, "tenant"
+)
+ONE_SAVED_UNITS = counter(
+    "pyrope_tenant_saved_units_total", "Cost units that these have spared." + _OPT_IN, "tenant"
+)
 ONE_BUDGET = gauge(
     "pyrope_tenant_budget_used_ratio", "Share of its budget that a tenant has used." + _OPT_IN,
     "tenant",
@@ -60,7 +71,7 @@ ONE_BUDGET = gauge(
 
 METRICS = (
     TENANTS, CHARGED, REFUSED, BUDGETS, PACE, MONTH, ONE_REQUESTS, ONE_ANSWERS, ONE_REFUSED,
-    ONE_UNITS, ONE_TOKENS, ONE_BUDGET,
+    ONE_UNITS, ONE_TOKENS, ONE_RECALLED, ONE_SAVED_TOKENS, ONE_SAVED_UNITS, ONE_BUDGET,
 )  # fmt: skip
 
 
@@ -95,4 +106,7 @@ def collect(snapshot: Snapshot) -> Iterator[Metric]:
             {(name, "in"): one.llm_tokens_in for name, one in used.items()}
             | {(name, "out"): one.llm_tokens_out for name, one in used.items()}
         )
+        yield ONE_RECALLED.are({name: one.recalled for name, one in used.items()})
+        yield ONE_SAVED_TOKENS.are({name: one.saved_tokens for name, one in used.items()})
+        yield ONE_SAVED_UNITS.are({name: one.saved_micro / MICRO for name, one in used.items()})
         yield ONE_BUDGET.are(snapshot.budget_shares)
