@@ -183,6 +183,24 @@ def test_tombstones_alone_keep_recall(
     assert recall(found, with_tombstones.search_exact(queries, 10)) >= 0.97
 
 
+@pytest.mark.parametrize("gone", [3, 15, 60, 300])
+def test_where_the_nearest_have_been_deleted_the_next_are_found(
+    vectors: Float32Matrix, gone: int
+) -> None:
+    index, _ = filled(vectors[:2000])
+    there = np.concatenate([vectors[:1], vectors[500:503]])
+    index.delete(np.sort(index.search_exact(there[:1], gone).slots[0]))
+    truth = index.search_exact(there, 10)
+    for batch in (1, 4):
+        parts = [index.search(there[i : i + batch], 10, ANY) for i in range(0, 4, batch)]
+        found = Neighbours(
+            np.concatenate([part.slots for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
+        assert index.live[found.slots].all()
+        assert recall(found, truth) >= 0.9
+
+
 def test_a_filter_that_lets_half_through_is_answered_by_the_graph(
     large: HnswSq8Index, queries: Float32Matrix
 ) -> None:
