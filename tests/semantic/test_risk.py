@@ -51,6 +51,15 @@ def test_a_prior_that_was_fitted_to_few_pairs_is_less_certain() -> None:
     assert few.error(3.0) == flat().error(3.0)
 
 
+def test_few_labels_of_a_rare_error_are_taken_for_what_few_can_tell() -> None:
+    traffic = np.zeros(BINS)
+    traffic[bin_of(3.0)] = 1.0
+    risk = TailRisk(traffic, 40, np.zeros((2, 2)))
+    error, bound = risk.error(3.0), risk.bound(3.0)
+    # The rate that 41 trials would be 1.28 of its own standard deviations below.
+    assert (bound - error) == pytest.approx(1.2816 * (bound * (1 - bound) / 41) ** 0.5, rel=1e-3)
+
+
 def test_traffic_near_the_score_counts_for_more_than_what_rarely_comes() -> None:
     risk = flat()
     before = risk.bound(0.5)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Final, NamedTuple
 from unicodedata import normalize
 
@@ -23,6 +24,7 @@ from pyrope.semantic.vocabulary.words import (
     CONTRACTED_NEGATIONS,
     FUNCTION_WORDS,
     NEGATIONS,
+    NEGATIONS_BEFORE_TO,
     NEGATIONS_INSIDE,
 )
 
@@ -166,6 +168,10 @@ class _Reader:
         content = tuple(
             [s for s, word in zip(stems, words, strict=True) if word not in FUNCTION_WORDS]
         )
+        if not NEGATIONS_BEFORE_TO.isdisjoint(words):
+            self._negations += sum(
+                after == "to" and word in NEGATIONS_BEFORE_TO for word, after in pairwise(words)
+            )
         if not text.isascii():
             self._negations += sum(text.count(sign) for sign in NEGATIONS_INSIDE)
         # In a text that is all capitals they tell nothing.
@@ -198,6 +204,8 @@ class _Reader:
             return
         core = chunk.strip(_PUNCTUATION)
         if core.isalpha():
+            if chunk[0] == "." and chunk[1] == core[0]:
+                self._identifiers.add(core.casefold())
             if chunk[0] != core[0]:
                 self._end_of_name()
             self._word(core)
@@ -298,9 +306,12 @@ class _Reader:
         if low.endswith("n't"):
             self._negations += 1
         head = low.strip("'")
+        opening, self._opening = self._opening, False
         if head.endswith("'s"):
             head = head[:-2]
-        self._opening = False
+            if head and core[0].isupper():
+                self._capitals += 1
+                self._capitalised(core[: len(head)], head, opening=opening)
         self._words.append(head or low)
 
     def _number(self, match: re.Match[str]) -> bool:
@@ -349,7 +360,9 @@ def _is_identifier(core: str) -> bool:
         return True
     letters = any(c.isalpha() for c in core)
     digits = any(c.isdigit() for c in core)
-    return letters and (digits or core.count("/") > 1 or "://" in core or _is_file(core))
+    return letters and (
+        digits or core.count("/") > 1 or "::" in core or "://" in core or _is_file(core)
+    )
 
 
 # Of a file, or of a name after a dot in a program.
@@ -381,6 +394,23 @@ _KINDS: Final = {
     "whose": "who",
     "why": "why",
     "how": "how",
+    "wann": "when",
+    "wo": "where",
+    "wer": "who",
+    "warum": "why",
+    "wieso": "why",
+    "weshalb": "why",
+    "quand": "when",
+    "où": "where",
+    "qui": "who",
+    "pourquoi": "why",
+    "cuándo": "when",
+    "dónde": "where",
+    "quién": "who",
+    "quiénes": "who",
+    "quando": "when",
+    "dove": "where",
+    "perché": "why",
 }
 _MEASURES: Final = frozenset(
     ("many", "much", "long", "old", "far", "often", "tall", "big", "fast", "deep", "heavy", "high")

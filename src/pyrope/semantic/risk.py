@@ -16,11 +16,14 @@ error of each score estimated apart from how often the score comes up:
 
 Its variance has two parts: that of each bin's beta posterior, ``r_i (1 - r_i) / (m_i + n_i + 1)``,
 and that of the model behind all scores together, whose intercept and slope are known up to a
-covariance ``C``: ``g' C g``, where ``g`` is the gradient of R. The bound is
+covariance ``C``: ``g' C g``, where ``g`` is the gradient of R. With so much variance R is known as
+well as from ``n = R (1 - R) / variance`` labels, and the bound is the upper one of the score
+interval (Wilson, Journal of the American Statistical Association 22, 1927) of that many,
 
-    U(t) = R(t) + 1.28 sqrt(variance),
+    U(t) = (R + k / 2 + q sqrt(R (1 - R) / n + k / (4 n))) / (1 + k),    k = q^2 / n,    q = 1.28,
 
-one-sided 90 % of a normal approximation. Serving from ``t`` on is within ``e`` if ``U(t) <= e``; a
+one-sided 90 %. ``R + q sqrt(variance)``, which it comes to where n is large, is too low for rare
+errors that few labels tell of. Serving from ``t`` on is within ``e`` if ``U(t) <= e``; a
 score has the bound of the best such ``t`` below it.
 
 An average can hide single answers that are likely to be wrong: a flood of trivial hits would pay
@@ -142,10 +145,19 @@ class TailRisk:
         slope = _from_the_top(moved * MIDDLES) / total
         c = self._covariance
         model = intercept**2 * c[0, 0] + 2 * intercept * slope * c[0, 1] + slope**2 * c[1, 1]
-        upper = np.minimum(risk + _QUANTILE * np.sqrt(sampling + model), 1.0)
-        self._bounds = np.minimum.accumulate(upper).tolist()
+        self._bounds = np.minimum.accumulate(_upper(risk, sampling + model)).tolist()
         self._errors = errors.tolist()
         self._stale = 0
+
+
+def _upper(rates: Float64Vector, variances: Float64Vector) -> Float64Vector:
+    """The upper end of Wilson's interval for rates, of as many trials as have that variance."""
+    spread = rates * (1 - rates)
+    # One in n, which is how Wilson has it; no rate is 0, but it may be 1.
+    of_one = variances / np.maximum(spread, 1e-9)
+    k = _QUANTILE**2 * of_one
+    reach = _QUANTILE * np.sqrt(variances + k * of_one / 4)
+    return np.minimum((rates + k / 2 + reach) / (1 + k), 1.0)
 
 
 def _from_the_top(values: Float64Vector) -> Float64Vector:

@@ -37,7 +37,8 @@ _ON_A_PAR: Final = frozenset(
 _WINDOW: Final = 4
 _GROUP: Final = 3
 
-Sides = dict[str, tuple[set[str], set[str]]]
+_Side = tuple[set[str], set[str]]
+Sides = dict[str, _Side]
 
 
 def differ(pair: Comparison) -> bool:
@@ -47,14 +48,23 @@ def differ(pair: Comparison) -> bool:
     shared = a.content_set & b.content_set
     if len(shared) < 2:
         return False
-    return _turned(a, b, shared) or _exchanged(a, b)
+    sides_a, sides_b = _sides(a), _sides(b)
+    if _turned(sides_a, sides_b, shared):
+        return True
+    return _exchanged(a, b) and not _settled(sides_a.get("route"), sides_b.get("route"))
 
 
-def _turned(a: PromptFacts, b: PromptFacts, shared: frozenset[str]) -> bool:
-    sides_a = _sides(a)
-    if not sides_a:
+def _settled(a: _Side | None, b: _Side | None) -> bool:
+    """Whether both say from where and to where, and the same: *to Rome from Oslo*."""
+    if a is None or b is None:
         return False
-    sides_b = _sides(b)
+    (before_a, after_a), (before_b, after_b) = a, b
+    return not before_a.isdisjoint(before_b - after_b) and not after_a.isdisjoint(
+        after_b - before_b
+    )
+
+
+def _turned(sides_a: Sides, sides_b: Sides, shared: frozenset[str]) -> bool:
     for pivot, (before_a, after_a) in sides_a.items():
         if pivot not in sides_b:
             continue

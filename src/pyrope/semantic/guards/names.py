@@ -16,6 +16,7 @@ from pyrope.semantic.vocabulary.stems import stem
 NAME: Final = "names"
 
 _AMERICA: Final = frozenset(("us", "usa", "america", "american", "americans"))
+_AMERICA_SPELT: Final = frozenset(("united", "states"))
 # Of a name of two words, both differ.
 _OTHERS: Final = 2
 
@@ -43,6 +44,10 @@ def _only(names: frozenset[str], a: PromptFacts, b: PromptFacts) -> list[str]:
     if not missing:
         return []
     if not _AMERICA.isdisjoint(b.words):
+        missing -= _AMERICA
+        if missing >= _AMERICA_SPELT:
+            missing -= _AMERICA_SPELT
+    elif _AMERICA_SPELT.issubset(b.words):
         missing -= _AMERICA
     if not a.acronyms.isdisjoint(b.words) or not b.acronyms.isdisjoint(a.words):
         return []

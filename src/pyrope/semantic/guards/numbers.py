@@ -24,9 +24,16 @@ def differ(pair: Comparison) -> bool:
         return False
     numbers_a, numbers_b = _numbers(a), _numbers(b)
     if numbers_a and numbers_b:
+        if not a.dates.isdisjoint(b.dates):
+            # *June 3rd* is *3 June*.
+            return set(map(_cardinal, numbers_a)) != set(map(_cardinal, numbers_b))
         return set(numbers_a) != set(numbers_b)
     more, less = (pair.only_a, pair.only_b) if a.numbers else (pair.only_b, pair.only_a)
     return not less and all(word[0].isdigit() and not _YEAR.fullmatch(word) for word in more)
+
+
+def _cardinal(number: str) -> str:
+    return number.removesuffix("th")
 
 
 def _numbers(facts: PromptFacts) -> tuple[str, ...]:

@@ -33,6 +33,10 @@ thanksgiving
 halloween
 diwali
 ramadan
+spring frühling printemps primavera
+summer sommer été verano verão estate
+autumn herbst automne otoño outono autunno
+winter hiver invierno inverno
 """
 DATES: Final = {
     name: line.split()[0] for line in _TABLE.strip().splitlines() for name in line.split()

@@ -170,7 +170,12 @@ clear blurry | clear vague | clear ambiguous | explicit implicit | literal figur
 concrete abstract | quantity quality | quantitative qualitative | objective subjective
 deductive inductive | discrete continuous | finite infinite | rural metropolitan | peak trough
 crest trough | boom bust | appreciate depreciate | appreciation depreciation | premium discount
-wholesale retail | gross net
+wholesale retail | gross net | this next | this last | this previous | current next
+current previous | cover exclude | covers excludes | covered excluded | include exclude
+includes excludes | included excluded | including excluding | contain lack | contains lacks
+containing lacking | accepting declining | accepts declines
+accepted declined | accepts rejects | eat avoid | take avoid | buy avoid | tonight tomorrow
+tonight yesterday
 """
 
 

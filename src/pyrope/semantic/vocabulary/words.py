@@ -22,14 +22,23 @@ def _stems(text: str) -> frozenset[str]:
 
 NEGATIONS: Final = _words(
     "not no never none nobody nothing nowhere neither nor cannot without except excluding lacking "
+    "hardly barely scarcely seldom "
     "nicht kein keine keinen keiner keinem nie niemals ohne weder "
-    "ne pas jamais sans aucun aucune rien "
+    "pas jamais sans aucun aucune rien "
     "nunca jamás sin ningún ninguna nada tampoco "
     "não nem sem nenhum nenhuma "
     "non mai senza nessuno nessuna "
     "niet geen nooit zonder нет не никогда без нельзя nie bez nigdy"
 )
-"""Words that turn a sentence round. English contractions (*n't*) are known by their ending."""
+"""Words that turn a sentence round. English contractions (*n't*) are known by their ending.
+
+French *ne* comes with another one, and counts for nothing beside it.
+"""
+
+NEGATIONS_BEFORE_TO: Final = _words(
+    "fail fails failed failing refuse refuses refused refusing unable"
+)
+"""Words that do if *to* comes after them: *unable to pay*, *fails to start*."""
 
 CONTRACTED_NEGATIONS: Final = _words(
     "dont doesnt didnt cant couldnt wont wouldnt shouldnt isnt arent wasnt werent hasnt havent "
@@ -40,7 +49,20 @@ CONTRACTED_NEGATIONS: Final = _words(
 NEGATIONS_INSIDE: Final = ("不", "没", "沒", "無", "无", "非", "未", "ない", "ません", "않", "없")
 """Of scripts that put no space between words, and so are looked for as substrings."""
 
-NEGATING_PREFIXES: Final = ("un", "dis", "in", "im", "il", "ir", "non", "de", "anti", "mis")
+NEGATING_PREFIXES: Final = (
+    "un",
+    "dis",
+    "in",
+    "im",
+    "il",
+    "ir",
+    "non",
+    "de",
+    "anti",
+    "mis",
+    "dés",
+    "des",
+)
 """*able* and *unable*, *connect* and *disconnect*: a word that is another with one of these."""
 
 FUNCTION_WORDS: Final = _words(
