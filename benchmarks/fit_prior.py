@@ -34,7 +34,7 @@ from pyrope.semantic.guards import check
 from pyrope.semantic.prompt_facts import PromptFacts, facts_of
 
 FOLDS = 8
-VERSION = 1
+VERSION = 2
 MADE_BY = "python -m benchmarks.fit_prior"
 PRIORS = Path(prior.__file__).parent / "priors"
 # How far another domain may lie off, as a standard deviation of log-odds: known embedders, unknown.
