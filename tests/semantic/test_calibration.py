@@ -157,8 +157,8 @@ def test_a_verifier_is_weighed_and_not_believed() -> None:
     unlikely = calibrator.near(ASKED, facts_of("Who was king of Norway in 1905?"), 0.2)
     said = UNSAID.and_one(Source.VERIFIER, right=True)
     assert not calibrator.judge(unlikely, said).serves(0.1)
-    audited = UNSAID.and_one(Source.AUDIT, right=True)
-    assert calibrator.judge(unlikely, audited).error < calibrator.judge(unlikely, said).error
+    by_people = UNSAID.and_one(Source.FEEDBACK, right=True)
+    assert calibrator.judge(unlikely, by_people).error < calibrator.judge(unlikely, said).error
 
 
 def test_labels_of_an_entry_move_that_entry_more_than_others() -> None:

@@ -102,3 +102,11 @@ class RememberSettings(Group):
         "another and may or may not deserve the same response.",
         runtime=True,
     )
+    audit_share: float = setting(
+        0.02,
+        "Share of answers to near prompts, which nobody has judged, that the model is asked about "
+        "as well: how else would it be noticed that they are wrong.",
+        runtime=True,
+        ge=0,
+        le=1,
+    )

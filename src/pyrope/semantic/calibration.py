@@ -26,7 +26,7 @@ state takes 6 KB, whatever has been learned.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import exp, log1p
 from typing import Final
 from zlib import crc32
@@ -273,12 +273,7 @@ class Calibrator:
     def _hear(self, source: Source, *, right: bool, beliefs: tuple[float, float]) -> None:
         """Learn of a source by what is believed otherwise: log-odds if the prior holds, if not."""
         for trusts, log_odds in zip(self._trusts, beliefs, strict=True):
-            trust = trusts[source]
-            if source is Source.AUDIT:
-                # It is what others are measured by.
-                trusts[source] = replace(trust, verdicts=trust.verdicts + 1)
-            else:
-                trusts[source] = trust.after(right, _sigmoid(log_odds))
+            trusts[source] = trusts[source].after(right, _sigmoid(log_odds))
         self._mix_trusts()
 
     def _mix_trusts(self) -> None:

@@ -28,9 +28,9 @@ class Source(StrEnum):
     FEEDBACK = "feedback"
     """A user said so (``VECTOR.FEEDBACK``)."""
     VERIFIER = "verifier"
-    """A language model was asked."""
+    """A language model was asked about what was not served."""
     AUDIT = "audit"
-    """Somebody trusted compared the two answers."""
+    """A language model was asked about what was: it may be right more or less often there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def mixed(one: Trust, other: Trust, share: float) -> Trust:
 AT_FIRST: Final[dict[Source, Trust]] = {
     Source.FEEDBACK: Trust(log(0.97 / 0.03), 0.3),
     Source.VERIFIER: Trust(log(0.9 / 0.1), 0.5),
-    Source.AUDIT: Trust(log(0.995 / 0.005), 0.05),
+    Source.AUDIT: Trust(log(0.9 / 0.1), 0.5),
 }
 """Before anything was seen of them. People press the wrong button now and then."""
 

@@ -137,6 +137,32 @@ async def test_a_verdict_on_what_is_gone_by_then_comes_to_nothing(world: World) 
     assert (counted[b"pairs"], counted[b"entries"]) == (0, 0)
 
 
+async def test_a_share_of_hits_that_nobody_has_judged_is_audited(world: World) -> None:
+    near = ("VECTOR.RECALL", "i")
+    world.service.settings.remember.audit_share = 0.0
+    assert await world.call(*near, SAME, "THRESHOLD", "0.1") == b"by photosynthesis"
+    assert await world.questions() == []
+    world.service.settings.remember.audit_share = 1.0
+    for prompt in (SAME, OTHER):
+        assert await world.call(*near, prompt, "THRESHOLD", "0.1") == b"by photosynthesis"
+    asked = await world.questions()
+    assert {one["data"]["one"] for one in asked} == {SAME, OTHER}
+    counted = await world.stats()
+    assert [counted[b"audits"], counted[b"audited_same"], counted[b"audited_different"]] == [
+        2,
+        1,
+        1,
+    ]
+    assert (counted[b"verifications"], counted[b"labels"]) == (0, 2)
+    # What it has said holds: the one is an alias, the other is not served again.
+    response, info = await world.recall(SAME)
+    assert (response, info[b"match"]) == (b"by photosynthesis", b"alias")
+    assert await world.call(*near, OTHER, "THRESHOLD", "0.1") is None
+    # Neither is what stands for the very prompt audited, nor what was judged.
+    assert await world.call(*near, QUESTION) == b"by photosynthesis"
+    assert await world.questions() == []
+
+
 async def test_it_can_be_switched_off(world: World) -> None:
     world.service.settings.remember.verify = False
     await world.recall(SAME)

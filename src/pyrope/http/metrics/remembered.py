@@ -51,6 +51,14 @@ VERIFICATIONS = counter(
 VERDICTS = counter(
     "pyrope_remembered_verdicts_total", "What it has said of them: same, or different.", "verdict"
 )
+AUDITS = counter(
+    "pyrope_remembered_audits_total", "Hits by a near prompt that a language model was asked about."
+)
+AUDITED = counter(
+    "pyrope_remembered_audited_total",
+    "What it has said of them: same, or different, which is to say that the answer was wrong.",
+    "verdict",
+)
 TOKENS = counter(
     "pyrope_remembered_saved_tokens_total", "Tokens that hits have spared, about.",
     info="remembered_tokens_saved",
@@ -62,7 +70,7 @@ COST = counter(
 
 METRICS = (
     ENTRIES, BYTES, REMEMBERED, RECALLS, HITS, SHADOW, NOT_SURE, GUARD, GONE, FEEDBACK, QUARANTINED,
-    VERIFICATIONS, VERDICTS, TOKENS, COST,
+    VERIFICATIONS, VERDICTS, AUDITS, AUDITED, TOKENS, COST,
 )  # fmt: skip
 
 _WAYS = ("exact", "alias", "near")
@@ -89,5 +97,7 @@ def collect(snapshot: Snapshot) -> Iterator[Metric]:
     yield QUARANTINED.is_(done.quarantined)
     yield VERIFICATIONS.is_(done.verifications)
     yield VERDICTS.are({"same": done.verified_same, "different": done.verified_different})
+    yield AUDITS.is_(done.audits)
+    yield AUDITED.are({"same": done.audited_same, "different": done.audited_different})
     yield TOKENS.is_(done.tokens_saved)
     yield COST.is_(done.cost_saved)

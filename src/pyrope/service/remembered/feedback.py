@@ -181,16 +181,27 @@ class Feedback:
         """How likely what nobody has spoken of is wrong: an estimate."""
         return self._judge.judge(look).error
 
-    def wondered(self) -> None:
+    def wondered(self, *, served: bool) -> None:
         """A language model is asked about a pair."""
-        self._statistics.verifications += 1
+        self._statistics.verifications += not served
+        self._statistics.audits += served
 
-    def verified(self, asked: Asked, entry: Entry, look: Look, *, same: bool) -> None:
-        """A language model was asked about a prompt and a remembered one."""
-        self._statistics.verified_same += same
-        self._statistics.verified_different += not same
+    def verified(self, asked: Asked, entry: Entry, look: Look, *, same: bool, served: bool) -> None:
+        """A language model was asked about a prompt and a remembered one.
+
+        Args:
+            served: whether the one had been answered by the other, or would have been.
+        """
+        statistics = self._statistics
+        if served:
+            statistics.audited_same += same
+            statistics.audited_different += not same
+        else:
+            statistics.verified_same += same
+            statistics.verified_different += not same
         if self.may_learn(entry):
-            said = self._say(entry, asked.key, look, Source.VERIFIER, right=same, quarantines=False)
+            source = Source.AUDIT if served else Source.VERIFIER
+            said = self._say(entry, asked.key, look, source, right=same, quarantines=False)
             said.add_done_callback(look_away)
 
     def _say(

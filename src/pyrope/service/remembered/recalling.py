@@ -291,6 +291,7 @@ class Recalling:
                 recalled.entry, recalled.nearest = entry, None
                 recalled.score, recalled.error = score, judgement.bound
                 self._feedback.note(entry, asked.key, look)
+                self._audit(asked, entry, look, judgement)
                 return recalled
             if recalled.nearest is None:
                 recalled.nearest = Nearest(entry, score, judgement.bound, refused_by)
@@ -307,7 +308,14 @@ class Recalling:
         self._statistics.uncertain += 1
         self._feedback.note(entry, asked.key, look)
         if self._verifier is not None and asked.rule.threshold is None:
-            self._verifier.wonder(self._feedback, asked, entry, look)
+            self._verifier.wonder(self._feedback, asked, entry, look, served=False)
+
+    def _audit(self, asked: Asked, entry: Entry, look: Look, judgement: Judgement) -> None:
+        """One answers: a share of those that nobody has judged is looked at."""
+        if self._verifier is None or judgement.verified:
+            return
+        if self._services.random.random() < self._settings.audit_share:
+            self._verifier.wonder(self._feedback, asked, entry, look, served=True)
 
     def _candidates(
         self, asked: Asked, vector: NDArray[np.float32], near: Sequence[Near]

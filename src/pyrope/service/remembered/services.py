@@ -24,11 +24,14 @@ from pyrope.storage.group_commit import GroupCommitter
 class Verifier(Protocol):
     """Has a language model asked whether two prompts deserve the same response."""
 
-    def wonder(self, feedback: Any, asked: Asked, entry: Entry, look: Look, /) -> None:
+    def wonder(
+        self, feedback: Any, asked: Asked, entry: Entry, look: Look, /, *, served: bool
+    ) -> None:
         """It may be worth asking; returns at once.
 
         Args:
             feedback: the `Feedback` that is to be told.
+            served: whether the entry has answered, or would have in shadow mode.
         """
         ...
 

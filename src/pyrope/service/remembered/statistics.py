@@ -25,6 +25,8 @@ class RememberStatistics:
         quarantined: responses that feedback has taken out of service.
         verifications: pairs of prompts that a language model was asked about; `verified_same` and
             `verified_different` are what it said.
+        audits: near hits that it was asked about; `audited_same` and `audited_different` are what
+            it said.
         tokens_saved: of hits, about.
         cost_saved: of hits, in cost units.
     """
@@ -43,6 +45,9 @@ class RememberStatistics:
     verifications: int = 0
     verified_same: int = 0
     verified_different: int = 0
+    audits: int = 0
+    audited_same: int = 0
+    audited_different: int = 0
     tokens_saved: int = 0
     cost_saved: float = 0.0
 

@@ -49,14 +49,16 @@ class RecallVerifier:
         self._submit = submit
         self._asked: OrderedDict[tuple[int, bytes, bytes, bytes], None] = OrderedDict()
 
-    def wonder(self, feedback: Feedback, asked: Asked, entry: Entry, look: Look) -> None:
+    def wonder(
+        self, feedback: Feedback, asked: Asked, entry: Entry, look: Look, *, served: bool
+    ) -> None:
         """Have the model asked, if it is open and worth it; 20 us."""
         most = self._llm.text_bytes
         if not self._remember.verify or max(len(asked.prompt), len(entry.prompt)) > most:
             return
         error = feedback.likely_wrong(look)
         name = feedback.uid, asked.scope, asked.key, entry.key
-        if error > _MOST_ERROR or name in self._asked:
+        if name in self._asked or (error > _MOST_ERROR and not served):
             return
         self._asked[name] = None
         if len(self._asked) > _ASKED:
@@ -66,11 +68,12 @@ class RecallVerifier:
             feedback.uid,
             question,
             is_wanted=lambda: feedback.may_learn(entry),
-            answered=lambda same: feedback.verified(asked, entry, look, same=same),
+            answered=lambda same: feedback.verified(asked, entry, look, same=same, served=served),
         )
-        value = (1.0 - error) * (entry.cost or _USUAL_COST)
+        # What comes of it: another hit, or one that would have been wrong again.
+        value = (error if served else 1.0 - error) * (entry.cost or _USUAL_COST)
         deadline = self._clock.monotonic() + self._llm.job_ttl_s
-        feedback.wondered()
+        feedback.wondered(served=served)
         self._submit(
             Job(JobKind.VERIFY, feedback.tenant, name, value, deadline, work, bytes_of(question))
         )
