@@ -28,7 +28,7 @@ from pyrope.engine.batcher import Piece
 from pyrope.metrics import CommandStats, Durations, ServerCounters
 from pyrope.resp.writer import encode_bulk
 from pyrope.service.answers import MISS, Answer
-from pyrope.service.caching import CacheStatistics
+from pyrope.service.cacheable import CacheStatistics
 from pyrope.service.definition import IndexDefinition
 from pyrope.service.search import Found, Hits, Search, SearchRequest
 from pyrope.service.service import Service

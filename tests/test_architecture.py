@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src"
 FLOORS = (
     {"__init__"},
     {"errors", "types"},
-    {"client", "clock", "config", "http_client", "log", "metrics", "native_threads"},
+    {"client", "clock", "config", "http_client", "log", "metrics", "native_threads", "retry_after"},
     {"cache", "embed", "engine", "llm", "resp", "semantic", "storage", "tenants", "tracing"},
     {"integrations", "service"},
     {"commands"},

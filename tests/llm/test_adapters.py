@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
 from pyrope.llm.adapter import MOST_REPLY_BYTES, Adapter, Endpoint, T
-from pyrope.llm.failures import MOST_RETRY_AFTER_S
 from pyrope.llm.gemini import GeminiProvider
 from pyrope.llm.openai_compatible import OpenAIProvider
 from pyrope.llm.provider import Completion, Failure, Prompt, ProviderError
+from pyrope.retry_after import MOST_RETRY_AFTER_S
 from pyrope.testing.clock import ManualClock
 from pyrope.testing.provider_servers import (
     Answer,
@@ -242,19 +242,13 @@ async def test_each_status_is_a_failure_of_its_kind_after_one_request(
     ("header", "seconds"),
     [
         ("17", 17.0),
-        ("1.5", 1.5),
         (formatdate(1_700_000_090, usegmt=True), 90.0),
-        (formatdate(1_600_000_000, usegmt=True), 0.0),
         ("99999999999", MOST_RETRY_AFTER_S),
-        (formatdate(4_000_000_000, usegmt=True), MOST_RETRY_AFTER_S),
         ("soon", None),
-        ("-5", None),
-        ("1e400", None),
-        ("", None),
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-async def test_retry_after_is_read_as_seconds_or_as_a_date_and_bounded(
+async def test_what_a_provider_asks_to_wait_comes_with_the_error(
     kind: Kind, status: int, header: str, seconds: float | None
 ) -> None:
     assert (await failure(kind, Problem(status, retry_after=header))).retry_after_s == seconds

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel, SecretStr
 
 from pyrope.llm.adapter import Endpoint, T
-from pyrope.llm.failures import MOST_RETRY_AFTER_S
 from pyrope.llm.gemini import GeminiProvider
 from pyrope.llm.provider import Failure, Prompt, ProviderError
+from pyrope.retry_after import MOST_RETRY_AFTER_S
 from pyrope.testing.clock import ManualClock
 from pyrope.testing.provider_servers import GeminiServer, Problem, Raw, always
 

@@ -106,19 +106,9 @@ async def test_content_that_a_filter_stops_before_the_model_is_refused() -> None
     await server.stop()
 
 
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after-ms": "1500"}, 1.5),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after-ms": "later", "retry-after": "9"}, 9.0),
-    ],
-)
-async def test_milliseconds_to_wait_are_read_too(
-    server: OpenAIServer, headers: dict[str, str], seconds: float
-) -> None:
-    server.chat = always(Raw(b"{}", status=429, headers=headers))
-    assert (await failure(server)).retry_after_s == seconds
+async def test_milliseconds_to_wait_are_read_too(server: OpenAIServer) -> None:
+    server.chat = always(Raw(b"{}", status=429, headers={"retry-after-ms": "1500"}))
+    assert (await failure(server)).retry_after_s == 1.5
 
 
 async def test_an_error_without_its_envelope_is_read_as_older_vllm_sends_it(

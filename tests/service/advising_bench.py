@@ -36,6 +36,14 @@ MEANINGS = {
     "how big is berlin": "size of berlin",
 }
 
+A, B, C, OTHER = (
+    "How old is Berlin",
+    "what is the age of Berlin",
+    "Berlin's age?",
+    "how big is Berlin",
+)
+"""Texts: the first three mean the same."""
+
 
 def meaning(text: str) -> str | None:
     return MEANINGS.get(text.lower())
@@ -131,6 +139,11 @@ async def ask(index: OpenIndex, text: str | None, query: bytes, **more: Any) -> 
 def aliases(index: OpenIndex) -> dict[str, str]:
     _, found = index.aliases.scan(0)
     return {one.key.content.decode(): one.canonical.key.content.decode() for one in found}
+
+
+def dispatched(bench: Bench) -> dict[str, Any]:
+    """What has come of the questions."""
+    return bench.advisor.describe()
 
 
 def options(stand_in: OpenAIServer, **more: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pyrope.commands.slowlog import SlowLog
 from pyrope.config import Settings
 from pyrope.metrics import Durations, ServerCounters
 from pyrope.service.audit import Actor
-from pyrope.service.caching import IndexCache
+from pyrope.service.kept_replies import KeptReplies
 from pyrope.service.promise import Promise
 from pyrope.service.service import Service
 from pyrope.tenants.enforcer import Account
@@ -232,7 +232,7 @@ class Context:
     server: Server
     account: Account | None = None
     strain: float = 0.0
-    repeatable: tuple[IndexCache, tuple[Hashable, ...]] | None = None
+    repeatable: tuple[KeptReplies, tuple[Hashable, ...]] | None = None
     precondition: Callable[[Any], None] | None = None
 
     @property

@@ -174,13 +174,13 @@ def search(context: Context, args: list[bytes]) -> Any:
     known = server.service.find_index(client.tenant, args[1])
     if known is not None:
         known.remove_expired()
-        kept = known.cache.reply_to(words)
+        kept = known.cache.replies.reply_to(words)
         if kept is not None:
             reply, source = kept
             if account is not None:
                 account.charge_hit(_HIT_MICRO, source.level)
             if source is EXACT:
-                context.repeatable = known.cache, words
+                context.repeatable = known.cache.replies, words
             took = server.clock.monotonic() - received_at
             server.counters.answered[source.level].record(took)
             return Raw(reply)

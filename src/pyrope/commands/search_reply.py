@@ -137,7 +137,7 @@ class Renderer:
         if not options.get("with_info"):
             encoded = _encode_hits(answer.hits, options, protocol)
             if answer.key is not None and (form := self.form(protocol)) is not None:
-                self.index.cache.keep_reply(answer.key, form, encoded, self.words)
+                self.index.cache.replies.keep(answer.key, form, encoded, self.words)
             return encoded
         clock = self.context.server.clock
         began = clock.monotonic()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from math import isnan
 from typing import Any
 
 import numpy as np
@@ -16,12 +14,12 @@ from pyrope.embed.embedder import Embedded, EmbedderError, Failure
 from pyrope.embed.runner import Run
 from pyrope.embed.tokens import estimate, split
 from pyrope.embed.unit import to_unit_rows
+from pyrope.retry_after import seconds_to_wait
 
 MOST_REPLY_BYTES = 2 * 1024 * 1024
 """Bytes of a reply's body: a call asks for at most 16,384 numbers, or for one vector, of 65,536."""
 
 _MOST_TOKENS = 10**9
-_MOST_RETRY_AFTER_S = 86_400.0
 
 _PROBE = "dimension"
 
@@ -60,7 +58,7 @@ class Answer:
     tokens: int | None
 
 
-class RemoteEmbedder:
+class RemoteEmbedder(ABC):
     """One of them; a subclass makes the client and the calls.
 
     Args:
@@ -177,28 +175,28 @@ class RemoteEmbedder:
             return EmbedderError(
                 Failure.THROTTLED,
                 "it is asked too often (HTTP 429)",
-                retry_after_s=_retry_after_s(headers, self._wall()),
+                retry_after_s=seconds_to_wait(headers, self._wall()),
             )
         if status == 408 or status >= 500:
             return EmbedderError(
                 Failure.UNAVAILABLE,
                 f"HTTP {status}",
-                retry_after_s=_retry_after_s(headers, self._wall()),
+                retry_after_s=seconds_to_wait(headers, self._wall()),
             )
         return EmbedderError(Failure.REFUSED, f"it does not accept the text (HTTP {status})")
 
     # -- of each provider -------------------------------------------------------------------------
 
+    @abstractmethod
     def _connect(self) -> Any:
         """Import and make the client; in a thread. Raises ImportError, ValueError."""
-        raise NotImplementedError
 
-    async def _disconnect(self, client: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _disconnect(self, client: Any) -> None: ...
 
+    @abstractmethod
     async def _call(self, client: Any, texts: Sequence[str]) -> Answer:
         """One request. What it raises is a failure, of which kind `_ask` decides."""
-        raise NotImplementedError
 
 
 def told_tokens(usage: object) -> int | None:
@@ -213,25 +211,3 @@ def told_tokens(usage: object) -> int | None:
         if isinstance(tokens, int) and 0 <= tokens <= _MOST_TOKENS:
             return tokens
     return None
-
-
-def _retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, section 10.2.3: a number, or a date).
-
-    A day at the most; None where it is not understood.
-    """
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            # HTTP has no other zone than GMT; a date that names none would be taken for local time.
-            date = parsedate_to_datetime(value)
-            until = date if date.tzinfo is not None else date.replace(tzinfo=UTC)
-            seconds = until.timestamp() - now
-        except (ValueError, OverflowError):
-            return None
-    # What is no number at all (NaN) is none here either.
-    return None if isnan(seconds) else min(max(seconds, 0.0), _MOST_RETRY_AFTER_S)

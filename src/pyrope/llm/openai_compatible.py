@@ -19,9 +19,10 @@ from pyrope.llm.adapter import (
     Endpoint,
     RunOffLoop,
 )
-from pyrope.llm.failures import seconds_to_wait, status_error
+from pyrope.llm.failures import status_error
 from pyrope.llm.provider import Completion, Failure, Prompt, ProviderError
 from pyrope.llm.reply_schema import reply_text, strict_schema, system_text
+from pyrope.retry_after import seconds_to_wait
 
 if TYPE_CHECKING:
     import openai

@@ -253,9 +253,9 @@ class Connection(asyncio.Protocol):
         repeatable, self._context.repeatable = self._context.repeatable, None
         if packet is None or repeatable is None:
             return
-        cache, words = repeatable
+        replies, words = repeatable
         shortcuts = self._tables.of(self.client.tenant, self.client.protocol)
-        cache.repeat(words, partial(shortcuts.learn, packet))
+        replies.repeat(words, partial(shortcuts.learn, packet))
         self._takes_shortcuts = True
 
     def eof_received(self) -> bool:

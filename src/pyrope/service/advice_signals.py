@@ -123,7 +123,7 @@ class IndexAdvisor:
             max_texts=_MAX_TEXTS,
             max_bytes=_MAX_TEXT_BYTES,
             budget=budget,
-            is_kept=lambda one: index.cache.answers_text(one.text.identity, one.group),
+            is_kept=lambda one: index.cache.texts.answers(one.text.identity, one.group),
         )
         self._counts: HeavyHitters[bytes] = HeavyHitters(_COUNTED)
         self._in_sessions: HeavyHitters[bytes] = HeavyHitters(_COUNTED)
@@ -373,7 +373,7 @@ class IndexAdvisor:
             identity = one.text.identity
             if identity in asked or identity in self.coined or len(found) == MAX_CANDIDATES:
                 continue
-            if not self.index.cache.answers_text(identity, last.group):
+            if not self.index.cache.texts.answers(identity, last.group):
                 found.append(one)
         if not found:
             return None

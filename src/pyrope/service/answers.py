@@ -7,11 +7,32 @@ from enum import Enum
 from typing import NamedTuple
 
 from pyrope.cache.query_key import QueryKey
+from pyrope.engine.base import SearchOptions
+from pyrope.engine.filter import compile_filter
 from pyrope.service.promise import Promise
 from pyrope.service.search import Hits, Search
 
 Key = tuple[Hashable, ...]
 """What distinguishes a query from others of the same index, with all that changes its answer."""
+
+
+def effort_of(asked: Search) -> Key:
+    """Everything but the query that changes an answer."""
+    options = asked.options
+    return (
+        options.ef,
+        options.nprobe,
+        options.max_scans,
+        asked.exact,
+        None if asked.filter is None else asked.filter.text,
+    )
+
+
+def asked_by(key: Key, count: int) -> Search:
+    """The search that a key stands for."""
+    _, ef, nprobe, max_scans, exact, text = key
+    filter_ = None if text is None else compile_filter(text)  # type: ignore[arg-type]  # see `effort_of`
+    return Search(count, SearchOptions(ef, nprobe, max_scans), bool(exact), filter_)  # type: ignore[arg-type]  # likewise
 
 
 class CacheMode(Enum):

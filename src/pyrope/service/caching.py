@@ -9,28 +9,21 @@ for that one, and catch up likewise.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from pyrope.cache.alias import AliasSource, Canonical
 from pyrope.cache.neighbourhood import Neighbourhood, Repair
-from pyrope.cache.query_key import KeyKind, QueryKey, vector_key
+from pyrope.cache.query_key import QueryKey
 from pyrope.cache.stored import Gone
-from pyrope.cache.value_cache import OwnerStatistics, ValueCache
+from pyrope.cache.value_cache import OwnerStatistics
 from pyrope.cache.write_log import WriteLog
-from pyrope.clock import Clock
-from pyrope.config import CacheSettings
-from pyrope.engine.base import SearchOptions
-from pyrope.engine.filter import Filter, compile_filter
+from pyrope.engine.filter import Filter
 from pyrope.errors import BusyError
-from pyrope.semantic.centroids import Centroids
-from pyrope.service.aliases import Aliases
+from pyrope.service.answered_texts import AnsweredTexts, ByAlias
 from pyrope.service.answers import (
     EXACT,
     EXACT_REPAIRED,
@@ -43,127 +36,26 @@ from pyrope.service.answers import (
     Key,
     Near,
     Source,
+    asked_by,
+    effort_of,
 )
-from pyrope.service.clusters import IndexClusters
-from pyrope.service.flights import Flight, Flights, Searched, Wanted
+from pyrope.service.cacheable import Cacheable, CacheServices, CacheStatistics
+from pyrope.service.flights import Flight, Flights, Wanted
 from pyrope.service.kept import Kept
+from pyrope.service.kept_replies import KeptReplies
 from pyrope.service.near_audits import Shadow
 from pyrope.service.near_levels import Guess, NearLevels
 from pyrope.service.prefetching import Prefetcher
-from pyrope.service.repeated import Learn, Repeated
 from pyrope.service.search import Hits, Search
 from pyrope.service.signals import Signals
-from pyrope.types import CacheLevel, CachePolicy, Float32Matrix, Metric, Slots
+from pyrope.types import CacheLevel
 
 # Numbers that are read for a repair, at 0.1 ns each: a small part of what a search costs.
 _REPAIR_NUMBERS = 2**20
 # Slots whose attributes are judged one by one, at some 10 us each.
 _REPAIR_FILTERED = 128
-# Replies, and commands, kept with one entry: clients may ask for the same in different ways.
-_FORMS = 4
 # Answers looked through in one turn of the loop.
 _SLICE = 1000
-
-
-@dataclass(slots=True)
-class CacheStatistics:
-    """Counters since the index was opened.
-
-    Attributes:
-        hits: by level.
-        misses: searches that were looked up and not found.
-        repairs: hits that had to catch up with writes.
-        stale: entries that could not.
-        uncached: searches that did not want the caches.
-        saved: cost units that searches would have taken that hits have spared. Replies that are
-            sent again for the very same bytes count as much as the latest of them that was learnt.
-        certified, estimated: recall of the hits that are near or by an alias, added up by level.
-    """
-
-    hits: dict[str, int]
-    misses: int = 0
-    repairs: int = 0
-    stale: int = 0
-    uncached: int = 0
-    saved: float = 0.0
-    certified: dict[str, float] = field(default_factory=dict)
-    estimated: dict[str, float] = field(default_factory=dict)
-
-
-class Cacheable(Searched, Protocol):
-    """The index whose answers are kept."""
-
-    @property
-    def metric(self) -> Metric: ...
-
-    @property
-    def dim(self) -> int: ...
-
-    @property
-    def policy(self) -> CachePolicy: ...
-
-    @property
-    def norm_bound(self) -> float:
-        """What no vector's norm exceeds; only of an index of METRIC IP."""
-        ...
-
-    @property
-    def label(self) -> str:
-        """What a log names it by."""
-        ...
-
-    def name(self, slots: list[int], scores: list[float], asked: Search, *, exact: bool) -> Hits:
-        """Hits of slots that hold vectors, cut to what is asked."""
-        ...
-
-    def scores(
-        self, query: bytes, slots: Slots, nearest: int, *, exact: bool
-    ) -> NDArray[np.float32]:
-        """Scores of live slots, shape (n,); of the `nearest` best as a search would give them."""
-        ...
-
-    def live(self, slots: Slots) -> Slots:
-        """Those of the slots that hold a vector; it may have expired."""
-        ...
-
-    def taking_part(self, slots: Slots, filter_: Filter | None) -> Slots | None:
-        """Those of the slots that can be named now, and match the filter; None: too much work."""
-        ...
-
-    def remove_expired(self) -> None:
-        """Take out what has expired by now."""
-        ...
-
-    def search_cost(self, asked: Search) -> float:
-        """Distances that a search computes, about."""
-        ...
-
-    @property
-    def busy(self) -> bool:
-        """Whether searches wait or run."""
-        ...
-
-    @property
-    def clusters(self) -> IndexClusters: ...
-
-    @property
-    def aliases(self) -> Aliases: ...
-
-
-@dataclass(frozen=True, slots=True)
-class CacheServices:
-    """What the caches of an index need of the rest of the server.
-
-    Attributes:
-        cache: where all answers are.
-        assign_many: assigns rows to centroids, off the loop.
-    """
-
-    cache: ValueCache[Kept]
-    settings: CacheSettings
-    clock: Clock
-    spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-    assign_many: Callable[[Centroids, Float32Matrix], Awaitable[NDArray[Any]]]
 
 
 class IndexCache:
@@ -171,7 +63,8 @@ class IndexCache:
 
     Attributes:
         log: of the index's writes; whoever changes the index tells it.
-        epoch: another number whenever replies may not be sent again, although nothing was written.
+        replies: that are sent again.
+        texts: that its answers are to.
         signals: whom it tells what is worth advice; None: nobody gives any.
 
     Args:
@@ -182,7 +75,6 @@ class IndexCache:
 
     def __init__(self, index: Cacheable, services: CacheServices, tenant: str, uid: int) -> None:
         self.log = WriteLog(services.settings.log_writes)
-        self.epoch = 0
         self.signals: Signals | None = None
         self._index = index
         self._settings = services.settings
@@ -199,17 +91,22 @@ class IndexCache:
         )
         self._owner = services.cache.owner(tenant, uid, self._forget)
         self._flights = Flights(index, self.log, self)
-        self._shortcuts: dict[tuple[Hashable, ...], tuple[Key, Kept, Hashable]] = {}
-        # By the identity of a text and the effort: what answers it.
         self._owner.max_bytes = index.policy.max_bytes or None
         self._base_ttl_s = index.policy.ttl_s
         self._clock = services.clock
         self._prefetcher: Prefetcher | None = None
-        self._texts: dict[tuple[bytes, Key], Kept] = {}
         self._statistics = CacheStatistics(hits={})
+        self.replies = KeptReplies(
+            index,
+            self._owner,
+            self.log,
+            self._statistics,
+            is_in_time=self._is_in_time,
+            hit=self._exact,
+            resize=self._resize,
+        )
+        self.texts = AnsweredTexts(index, self._resize)
         self._most_repaired = max(1, _REPAIR_NUMBERS // index.dim)
-        # What each of the replies spares that are sent again for the very same bytes.
-        self._repeated_saved = 0.0
 
     # -- looking up -------------------------------------------------------------------------------
 
@@ -241,7 +138,7 @@ class IndexCache:
         wanted: list[Wanted] = []
         levels = self._index.policy.levels
         uses = bool(levels) and wish.mode is not CacheMode.OFF
-        effort = _effort_of(asked)
+        effort = effort_of(asked)
         # A session asks for one at a time.
         foreseen: Key | None = None
         if uses and wish.session is not None and CacheLevel.PREFETCH in levels:
@@ -284,7 +181,7 @@ class IndexCache:
         self._statistics.misses += len(wanted)
         if self.signals is not None and text is not None:
             # A text is of one query.
-            self.signals.missed(text, (wanted[0].query, *_effort_of(asked)), asked)
+            self.signals.missed(text, (wanted[0].query, *effort_of(asked)), asked)
 
     # -- prefetching ------------------------------------------------------------------------------
 
@@ -303,7 +200,7 @@ class IndexCache:
                 is_kept=lambda key: self._owner.peek(key) is not None,
                 is_idle=lambda: not self._index.busy,
                 fetch=self._prefetch,
-                cost_of=lambda key, count: self._index.search_cost(_asked_by(key, count)),
+                cost_of=lambda key, count: self._index.search_cost(asked_by(key, count)),
             )
         return self._prefetcher
 
@@ -314,7 +211,7 @@ class IndexCache:
 
     def _prefetch(self, key: Key, count: int) -> None:
         """Search for what may be asked next."""
-        asked = _asked_by(key, count)
+        asked = asked_by(key, count)
         promise = CachedSearch(_PREFETCHER, asked, [None], count)
         promise.add_done_callback(partial(self._prefetched, key))
         wanted = Wanted(0, key[0], key, (CacheWish(), None))  # type: ignore[arg-type]  # the query comes first
@@ -350,7 +247,9 @@ class IndexCache:
             return asked.count
         if wish.near is not None:
             return max(asked.count, self._candidates)
-        return self._width_for_aliases(asked.count) if self._has_aliases(wish.text) else asked.count
+        if self.texts.has_aliases(wish.text):
+            return self._width_for_aliases(asked.count)
+        return asked.count
 
     def _width_for_aliases(self, count: int) -> int:
         """Neighbours that are kept with an answer for the sake of other names of its query."""
@@ -361,90 +260,14 @@ class IndexCache:
         """Neighbours kept with an answer that serves near queries."""
         return self._index.policy.candidates or self._settings.candidates
 
-    def _has_aliases(self, text: QueryKey | None) -> bool:
-        """Whether a text is another name of one, or has other names: its answer serves these."""
-        aliases = self._index.aliases
-        if text is None or not len(aliases):
-            return False
-        return aliases.is_canonical(text) or aliases.get(text) is not None
-
-    def keep_reply(
-        self, key: Key, form: Hashable, reply: bytes, words: tuple[Hashable, ...] | None
-    ) -> None:
-        """Keep a reply to be sent again as long as the entry stays as it is.
-
-        Args:
-            words: everything that the reply depends on, if that is known before anything is looked
-                at: `reply_to` finds it by them.
-        """
-        kept = self._owner.peek(key)
-        if kept is None or kept.neighbourhood.position != self.log.position:
-            return
-        new = form not in kept.replies
-        if new:
-            if len(kept.replies) >= _FORMS:
-                return
-            kept.replies[form] = reply
-        if words is not None and words not in self._shortcuts and len(kept.words) < _FORMS:
-            # The vector among them is held once.
-            query = kept.neighbourhood.query
-            words = tuple([query if word == query else word for word in words])
-            kept.words.append(words)
-            self._shortcuts[words] = key, kept, form
-            new = True
-        if new:
-            # Which may be its end, and that of the shortcut.
-            self._owner.resize(key, self._size(kept))
-
-    def reply_to(self, words: tuple[Hashable, ...]) -> tuple[bytes, Source] | None:
-        """The reply to a command that was sent before, if nothing has changed since.
-
-        The caller has seen to it that what has expired is gone.
-        """
-        found = self._shortcuts.get(words)
-        if found is None:
-            return None
-        key, kept, form = found
-        if kept.neighbourhood.position != self.log.position:
-            return None
-        if self._owner.get(key) is not kept:
-            return None
-        if kept.undecided_since is not None and not self._is_in_time(kept):
-            return None
-        reply = kept.replies.get(form)
-        return None if reply is None else (reply, self._exact(kept, repaired=False))
-
-    def repeat(self, words: tuple[Hashable, ...], learn: Learn) -> None:
-        """Tell somebody about the reply that was just given to these words, for the next time."""
-        key, kept, form = self._shortcuts[words]
-        stored = self._owner.entries.get(key)
-        if stored is None or len(kept.forget_repeated) >= _FORMS:
-            return
-        self._repeated_saved = kept.saved
-        forget = learn(Repeated(self, stored, kept.replies[form]))
-        if forget is not None:
-            kept.forget_repeated.append(forget)
-            self._owner.resize(key, self._size(kept))
-
-    def repeated(self, times: int, query: bytes) -> None:
-        """Count hits that were given as `repeat` has told; one of them was for this query."""
-        hits = self._statistics.hits
-        hits["exact"] = hits.get("exact", 0) + times
-        self._statistics.saved += times * self._repeated_saved
-        self._owner.used(times)
-        self._index.clusters.queried(query, times)
-
-    def remove_expired(self) -> None:
-        """Take out the index's vectors that have expired by now."""
-        self._index.remove_expired()
-
     def _look_up(
         self, key: Key, asked: Search, wish: CacheWish, form: Hashable
     ) -> Answer | Shadow | None:
         """A hit of some level; or what was near and not good enough."""
         levels = self._index.policy.levels
         if CacheLevel.ALIAS in levels and not asked.exact:
-            answer = self._look_up_alias(key, asked, wish)
+            named = self.texts.by_alias(key, wish.text)
+            answer = None if named is None else self._serve_alias(named, key, asked, wish.near)
             if answer is not None:
                 return answer
         if CacheLevel.EXACT in levels:
@@ -469,62 +292,24 @@ class IndexCache:
         counted.estimated[level] = counted.estimated.get(level, 0.0) + guess.estimated
         hits = self._index.name(guess.slots.tolist(), guess.scores.tolist(), asked, exact=False)
         source = Source(level, guess.repaired)
-        candidates = self._index.policy.candidates or self._settings.candidates
-        return Answer(hits, source, None, None, guess.certified, guess.estimated, candidates)
+        rescored = self._candidates
+        return Answer(hits, source, None, None, guess.certified, guess.estimated, rescored)
 
-    def _look_up_alias(self, key: Key, asked: Search, wish: CacheWish) -> Answer | None:
+    def _serve_alias(
+        self, named: ByAlias, key: Key, asked: Search, near: Near | None
+    ) -> Answer | None:
         """A hit by way of another name of the query."""
-        found = self._canonical(key, wish)
-        if found is None:
-            return None
-        alias, leads_to = found
-        canonical, effort = leads_to.key, key[1:]
-        other: Key | None
-        if canonical.kind is KeyKind.VECTOR:
-            other = (canonical.content, *effort)
-        else:
-            named = self._texts.get((canonical.identity, effort))
-            other = None if named is None else named.key
-        if other is None or other == key:
-            return None
-        kept = self._owner.get(other)
+        kept = self._owner.get(named.key)
         if kept is None or not self._is_in_time(kept):
             return None
-        guess = self._near.guess_by_alias(kept, key[0], asked, alias, canonical)  # type: ignore[arg-type]  # likewise
-        if guess is None or not _is_good_enough(guess, leads_to.source, wish.near):
+        alias, canonical = named.alias, named.canonical.key
+        guess = self._near.guess_by_alias(kept, key[0], asked, alias, canonical)  # type: ignore[arg-type]  # the query comes first
+        if guess is None or not named.may_serve(guess, near):
             return None
         self._hit("alias", key)
         if self.signals is not None:
             self.signals.alias_hit(alias, canonical, key, asked)
         return self._guessed("alias", guess, asked)
-
-    def _canonical(self, key: Key, wish: CacheWish) -> tuple[QueryKey, Canonical] | None:
-        """The alias that is asked for, and what it stands for."""
-        aliases = self._index.aliases
-        if not len(aliases):
-            return None
-        alias = wish.text
-        found = None if alias is None else aliases.resolve(alias)
-        if alias is not None and found is None:
-            turned = self._turned(alias, key)
-            if turned is not None:
-                return turned
-        if alias is None or found is None:
-            alias = vector_key(key[0])  # type: ignore[arg-type]  # the query comes first
-            found = aliases.resolve(alias)
-        return None if found is None else (alias, found)
-
-    def _turned(self, text: QueryKey, key: Key) -> tuple[QueryKey, Canonical] | None:
-        """The alias of a text whose answer is kept in the text's own place, if there is one."""
-        named = self._texts.get((text.identity, key[1:]))
-        if named is None or named.key == key:
-            return None
-        identity, _ = named.names[0]
-        if identity == text.identity:
-            return None
-        alias = QueryKey(identity, identity[1:])
-        found = self._index.aliases.resolve(alias)
-        return (alias, found) if found is not None and found.key.identity == text.identity else None
 
     def _look_up_exact(self, key: Key, asked: Search, form: Hashable) -> Answer | None:
         """A hit of the exact level, up to date."""
@@ -578,8 +363,7 @@ class IndexCache:
             return around.serves(asked.count), False
         size = len(around.slots)
         repaired = self._repair(around, asked.filter)
-        kept.replies.clear()
-        _forget_repeated(kept)
+        self.replies.outdate(kept)
         # What does not serve any more has most likely lost hits that it was kept for.
         if not repaired or not around.serves(asked.count):
             self._statistics.stale += 1
@@ -588,7 +372,7 @@ class IndexCache:
             return False, False
         self._statistics.repairs += 1
         if len(around.slots) > size:
-            self._owner.resize(kept.key, self._size(kept))
+            self._resize(kept)
         return True, True
 
     def _repair(self, around: Neighbourhood, filter_: Filter | None) -> bool:
@@ -667,42 +451,19 @@ class IndexCache:
         if wish.near is not None and not asked.exact:
             self._near.add(kept)
         if wish.text is not None:
-            self._remember_text(wish.text, kept)
+            self.texts.add(wish.text, kept)
         if kept.number >= 0 or kept.names:
-            self._owner.resize(kept.key, self._size(kept))
-
-    def _remember_text(self, text: QueryKey, kept: Kept) -> None:
-        """An answer to a text is one to what the text is another name of, too."""
-        canonical = self._index.aliases.resolve(text)
-        name = text.identity, kept.key[1:]
-        self._texts[name] = kept
-        kept.names.append(name)
-        if canonical is not None and canonical.key.kind is KeyKind.TEXT:
-            name = canonical.key.identity, kept.key[1:]
-            if self._texts.setdefault(name, kept) is kept:
-                kept.names.append(name)
-
-    def answers_text(self, identity: bytes, group: Key) -> bool:
-        """Whether an answer to a text is kept, and has not been found to be over.
-
-        Args:
-            identity: of the text's key.
-            group: all else that changes the answer.
-        """
-        return (identity, group) in self._texts
+            self._resize(kept)
 
     def name_answer(self, identity: bytes, other: bytes, group: Key, *, widen: bool) -> None:
         """Let the answer that is kept for one text be one for another, if that has none.
 
         Args:
+            identity, other: of the texts' keys.
+            group: all else that changes the answer.
             widen: whether the answer has been kept for its own sake only, until now.
         """
-        kept = self._texts.get((identity, group))
-        if kept is not None and (other, group) not in self._texts:
-            self._texts[other, group] = kept
-            kept.names.append((other, group))
-            self._owner.resize(kept.key, self._size(kept))
-        named = self._texts.get((other, group))
+        named = self.texts.name(identity, other, group)
         if named is not None and widen:
             self._widen(named, QueryKey(other, other[1:]))
 
@@ -715,7 +476,7 @@ class IndexCache:
         width = self._width_for_aliases(around.width)
         if around.exhaustive or around.width >= width:
             return
-        asked = _asked_by(kept.key, around.width)
+        asked = asked_by(kept.key, around.width)
         promise = CachedSearch(_PREFETCHER, asked, [None], width)
         wanted = Wanted(0, around.query, kept.key, (CacheWish(text=text), None))
         with suppress(BusyError):
@@ -729,14 +490,8 @@ class IndexCache:
         # What is swept some time after a flush may have a successor already.
         if self._prefetcher is not None and self._owner.peek(kept.key) is None:
             self._prefetcher.gone(kept.key)
-        _forget_repeated(kept)
-        for words in kept.words:
-            found = self._shortcuts.get(words)
-            if found is not None and found[1] is kept:
-                del self._shortcuts[words]
-        for name in kept.names:
-            if self._texts.get(name) is kept:
-                del self._texts[name]
+        self.replies.forget(kept)
+        self.texts.forget(kept)
 
     def serve(self, flight: Flight, around: Neighbourhood, asked: Search) -> Hits | None:
         """Hits that are true now; None where there must be a search."""
@@ -745,26 +500,16 @@ class IndexCache:
                 return None
             kept = None if flight.key is None else self._owner.peek(flight.key)
             if kept is not None and kept.neighbourhood is around:
-                self._owner.resize(kept.key, self._size(kept))
+                self._resize(kept)
         return self._name(around, asked) if around.serves(asked.count) else None
 
     def _size(self, kept: Kept) -> int:
         """Bytes of an answer, and of what leads to it."""
-        one = kept.neighbourhood
-        text = kept.key[-1]
-        total = (
-            _ENTRY_BYTES
-            + (2 * len(text) if isinstance(text, str) else 0)
-            + len(one.query)
-            + one.slots.nbytes
-            + one.scores.nbytes
-        )
-        total += sum([len(reply) + _REPLY_BYTES for reply in kept.replies.values()])
-        total += _WORDS_BYTES * len(kept.words) + _REPEATED_BYTES * len(kept.forget_repeated)
-        total += sum([len(identity) + _NAME_BYTES for identity, _ in kept.names])
-        if kept.number >= 0:
-            total += self._near.bytes_of(kept)
-        return total
+        return kept.nbytes + (self._near.bytes_of(kept) if kept.number >= 0 else 0)
+
+    def _resize(self, kept: Kept) -> None:
+        """More leads to an answer than did, or less; which may be its end."""
+        self._owner.resize(kept.key, self._size(kept))
 
     # -- managing ---------------------------------------------------------------------------------
 
@@ -804,13 +549,7 @@ class IndexCache:
         policy = self._index.policy
         self._owner.max_bytes = policy.max_bytes or None
         # The effort that a command stands for may be another one.
-        self.epoch += 1
-        self._shortcuts.clear()
-        for key in self._owner:
-            kept = self._owner.peek(key)
-            if kept is not None:
-                kept.words.clear()
-                _forget_repeated(kept)
+        self.replies.forget_words()
         if not policy.levels or policy.ttl_s != self._base_ttl_s:
             self.flush()
         self._base_ttl_s = policy.ttl_s
@@ -818,10 +557,9 @@ class IndexCache:
     def flush(self) -> int:
         """Forget every answer. Returns how many there were."""
         count = len(self._owner)
-        self.epoch += 1
         self._owner.clear()
-        self._shortcuts.clear()
-        self._texts.clear()
+        self.replies.clear()
+        self.texts.clear()
         self._near.clear()
         return count
 
@@ -839,12 +577,10 @@ class IndexCache:
         return gone
 
     def close(self) -> None:
-        self.epoch += 1
+        self.replies.epoch += 1
         self._owner.close()
 
 
-# Two arrays, the neighbourhood, its key and the replies' dictionary (CPython 3.11, NumPy 2).
-_ENTRY_BYTES = 2 * 112 + 104 + 120 + 64
 # Neighbours kept for each that was asked for, where an answer serves other names of its query: of
 # the 10 nearest to a paraphrase, 98.6 % are among the 100 nearest (benchmarks/caching.py, oracle).
 _ALIAS_FACTOR = 10
@@ -852,49 +588,6 @@ _ALIAS_FACTOR = 10
 _DRIVEN_OUT = frozenset({Gone.SIZE, Gone.TENANT, Gone.INDEX})
 # Whose turn prefetches take among those that search.
 _PREFETCHER = "prefetch"
-# Of a text that an answer is known by, and of a command: what refers to it.
-_NAME_BYTES, _WORDS_BYTES = 300, 400
-# Of a packet that is known by its bytes: what is kept of it beside the query.
-_REPEATED_BYTES = 700
-# Of a reply: the object and its form.
-_REPLY_BYTES = 33 + 120
-
-
-def _asked_by(key: Key, count: int) -> Search:
-    """The search that a key stands for."""
-    _, ef, nprobe, max_scans, exact, text = key
-    filter_ = None if text is None else compile_filter(text)  # type: ignore[arg-type]  # see `_effort_of`
-    return Search(count, SearchOptions(ef, nprobe, max_scans), bool(exact), filter_)  # type: ignore[arg-type]  # likewise
-
-
-def _effort_of(asked: Search) -> Key:
-    """Everything but the query that changes an answer."""
-    options = asked.options
-    return (
-        options.ef,
-        options.nprobe,
-        options.max_scans,
-        asked.exact,
-        None if asked.filter is None else asked.filter.text,
-    )
-
-
-def _forget_repeated(kept: Kept) -> None:
-    """Its replies are not what they were."""
-    for forget in kept.forget_repeated:
-        forget()
-    kept.forget_repeated.clear()
-
-
-def _is_good_enough(guess: Guess, source: AliasSource, near: Near | None) -> bool:
-    """Whether a hit by an alias may be served; one that a hand has set is its business.
-
-    What a program has found out never serves less than the recall that a search, or the index's
-    policy, asks for.
-    """
-    if near is None or source is AliasSource.MANUAL or guess.certified >= near.min_recall:
-        return True
-    return not near.certified and guess.estimated >= near.min_recall
 
 
 def _time_out(promise: CachedSearch) -> None:

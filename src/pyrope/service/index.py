@@ -25,7 +25,8 @@ from pyrope.engine.lanes import Lanes
 from pyrope.errors import BusyError, NoIndexError
 from pyrope.metrics import ServerCounters
 from pyrope.service.aliases import Aliases
-from pyrope.service.caching import CacheServices, IndexCache
+from pyrope.service.cacheable import CacheServices
+from pyrope.service.caching import IndexCache
 from pyrope.service.clusters import ClusterServices, IndexClusters
 from pyrope.service.costs import IndexCosts
 from pyrope.service.merging import Merger, MergeServices

@@ -11,7 +11,7 @@ from pyrope.service.kept import Kept
 
 
 class Repeating(Protocol):
-    """The caches of an index, for whoever sends its answers again.
+    """What keeps the replies of an index, for whoever sends them again.
 
     Attributes:
         log: of the index's writes.
@@ -39,7 +39,7 @@ class Repeated:
     the cache.
 
     Attributes:
-        cache: of the index.
+        cache: that the reply is kept in.
         stored: the entry that holds it.
         reply: as it goes over the wire.
         position, epoch: of the cache, when it was given.

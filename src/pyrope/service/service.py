@@ -37,7 +37,7 @@ from pyrope.semantic.remembered.entry import Documents
 from pyrope.service.admission import WriteAdmission
 from pyrope.service.audit import SERVER, Actor
 from pyrope.service.backups import Backups
-from pyrope.service.caching import CacheServices
+from pyrope.service.cacheable import CacheServices
 from pyrope.service.catalogue import Catalogue
 from pyrope.service.clusters import ClusterServices
 from pyrope.service.definition import (

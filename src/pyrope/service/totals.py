@@ -38,7 +38,7 @@ class IndexTotals:
 
     Attributes:
         hits, misses, repairs, stale, uncached, saved, certified, estimated: as of
-            `pyrope.service.caching.CacheStatistics`.
+            `pyrope.service.cacheable.CacheStatistics`.
         shared: queries that waited for a search that was under way.
         admitted: answers kept.
         refused, evicted: answers that were not, and that have gone, by reason.
