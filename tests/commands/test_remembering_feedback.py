@@ -110,3 +110,18 @@ def test_so_is_one_to_its_own_prompt_in_shadow_mode(index: redis.Redis) -> None:
     index.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "SHADOW", "OFF")
     index.execute_command("VECTOR.FEEDBACK", "i", id_, "BAD")
     assert answered_last(index) == (False, False)
+
+
+def test_long_prompts_that_came_near_are_not_kept_without_bound(index: redis.Redis) -> None:
+    remember(index, QUESTION, ANSWER)
+    index.execute_command("VECTOR.CACHE", "POLICY", "i", "SET", "GUARDS", "OFF")
+    before = int(stats(index)["bytes"])
+    grown = []
+    for number in range(600):
+        prompt = f"{number} {REPHRASED} " + "x" * 60_000
+        assert recall(index, prompt, "FP32", NEAR, "MAXERROR", 0) is None
+        if number in {99, 599}:
+            grown.append(int(stats(index)["bytes"]) - before)
+    # Each is counted, and 16 MiB are kept.
+    assert grown[0] > 100 * 60_000
+    assert grown[1] < 17 * 2**20

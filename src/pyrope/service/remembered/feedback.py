@@ -27,7 +27,9 @@ from pyrope.service.remembered.statistics import RememberStatistics
 
 # Pairs that feedback may still be given on, and answers that it may be given on without a prompt.
 _KEPT = 4096
+# Of a pair that came up, beside prompt and vector; and of all of them together.
 _BYTES = 1200
+_MOST_BYTES = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class _Seen:
     entry: int
     asked: bytes
     look: Look
+
+    @property
+    def nbytes(self) -> int:
+        """The other prompt is the entry's, which counts it."""
+        return _BYTES + len(self.look.asked) + self.look.vector.nbytes
 
 
 class Feedback:
@@ -58,6 +65,7 @@ class Feedback:
         self._judge = judge
         self._statistics = statistics
         self._seen: OrderedDict[tuple[int, bytes], _Seen] = OrderedDict()
+        self._seen_bytes = 0
         # By entry, the prompt that it has answered last.
         self._answered: OrderedDict[int, bytes] = OrderedDict()
 
@@ -72,17 +80,23 @@ class Feedback:
 
     @property
     def nbytes(self) -> int:
-        return self.pairs.nbytes + _BYTES * len(self._seen)
+        return self.pairs.nbytes + self._seen_bytes
 
     # -- what came up -----------------------------------------------------------------------------
 
     def note(self, entry: Entry, asked: bytes, look: Look) -> None:
         """A pair has come up, served or not: feedback on it needs no vector."""
-        name = entry.id, asked
-        self._seen[name] = _Seen(entry.id, asked, look)
-        self._seen.move_to_end(name)
-        if len(self._seen) > _KEPT:
-            self._seen.popitem(last=False)
+        name, seen = (entry.id, asked), _Seen(entry.id, asked, look)
+        self._see_no_more(name)
+        self._seen[name] = seen
+        self._seen_bytes += seen.nbytes
+        while len(self._seen) > _KEPT or self._seen_bytes > _MOST_BYTES:
+            self._see_no_more(next(iter(self._seen)))
+
+    def _see_no_more(self, name: tuple[int, bytes]) -> None:
+        gone = self._seen.pop(name, None)
+        if gone is not None:
+            self._seen_bytes -= gone.nbytes
 
     def answered(self, entry: Entry, asked: bytes, match: Match) -> None:
         """An entry has answered a prompt: feedback that names none is on that one."""
@@ -99,11 +113,12 @@ class Feedback:
         """An entry is no more."""
         key = self._answered.pop(entry.id, None)
         if key is not None:
-            self._seen.pop((entry.id, key), None)
+            self._see_no_more((entry.id, key))
 
     def clear(self) -> None:
         self.pairs.clear()
         self._seen.clear()
+        self._seen_bytes = 0
         self._answered.clear()
 
     # -- by people --------------------------------------------------------------------------------

@@ -35,8 +35,9 @@ _log = get_logger(__name__)
 _LENGTH = struct.Struct("<I")
 # Similarities that are nearly as high: their number tells how crowded it is there.
 _NEARLY = 0.1
-# Words of prompts whose facts are kept, 40 bytes each in several tables; 20 MB in all.
-_KEPT_WORDS, _FACTS_WORDS = 60_000, 20
+# Words of prompts whose facts are kept, 40 bytes each in several tables; 20 MB in all. The facts
+# themselves, and the prompt, count as so many.
+_KEPT_WORDS, _FACTS_WORDS, _WORD_BYTES = 60_000, 20, 320
 # Of a calibrator, beside its regions.
 _CALIBRATOR_BYTES = 12_000
 
@@ -57,11 +58,14 @@ class FactsCache:
             return found
         found = facts_of(prompt.decode())
         self._facts[prompt] = found
-        self._words += len(found.words) + _FACTS_WORDS
+        self._words += _words(prompt, found)
         while self._words > self._max_words:
-            _, gone = self._facts.popitem(last=False)
-            self._words -= len(gone.words) + _FACTS_WORDS
+            self._words -= _words(*self._facts.popitem(last=False))
         return found
+
+
+def _words(prompt: bytes, facts: PromptFacts) -> int:
+    return len(facts.words) + _FACTS_WORDS + len(prompt) // _WORD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
