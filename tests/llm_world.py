@@ -14,11 +14,11 @@ from pyrope.llm.budget import BudgetLimits, MonthlyBudgets, Refusal
 from pyrope.llm.call import Hooks
 from pyrope.llm.job import Job, JobKind
 from pyrope.llm.provider import Completion, Failure, Prompt, ProviderError
-from pyrope.llm.timing import Schedule
 from pyrope.llm.worker import LLMWorker
 from pyrope.llm.worker_limits import WorkerLimits
 from pyrope.testing.clock import ManualClock
 from pyrope.testing.timers import ManualTimers
+from pyrope.timers import Schedule
 
 GOOD = '{"answer": 42}'
 TOKENS_IN, TOKENS_OUT = 120, 30

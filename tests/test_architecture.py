@@ -13,7 +13,17 @@ SOURCE = Path(__file__).parent.parent / "src"
 FLOORS = (
     {"__init__"},
     {"errors", "types"},
-    {"client", "clock", "config", "http_client", "log", "metrics", "native_threads", "retry_after"},
+    {
+        "client",
+        "clock",
+        "config",
+        "http_client",
+        "log",
+        "metrics",
+        "native_threads",
+        "retry_after",
+        "timers",
+    },
     {"cache", "embed", "engine", "llm", "resp", "semantic", "storage", "tenants", "tracing"},
     {"integrations", "service"},
     {"commands"},

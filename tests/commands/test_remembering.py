@@ -28,14 +28,6 @@ from remembered_calls import (
 from servers import RunningServer, encode, exchange, running_server
 from tenancy import administrator, as_map, signed_in, tenant, tenant_server, usage
 
-
-@pytest.fixture
-def index(client: redis.Redis) -> redis.Redis:
-    """A client of a server with the index i."""
-    client.execute_command("VECTOR.CREATE", "i", "DIM", 3)
-    return client
-
-
 # -- finding again ---------------------------------------------------------------------------------
 
 

@@ -11,13 +11,6 @@ from tenancy import as_map
 OTHER = "What is the food that plants make?"
 
 
-@pytest.fixture
-def index(client: redis.Redis) -> redis.Redis:
-    """A client of a server with the index i."""
-    client.execute_command("VECTOR.CREATE", "i", "DIM", 3)
-    return client
-
-
 def test_what_is_bad_is_served_no_more_until_something_else_is_remembered(
     index: redis.Redis,
 ) -> None:

@@ -25,13 +25,6 @@ from servers import RunningServer, running_server
 from tenancy import administrator, signed_in, tenant, tenant_server
 
 
-@pytest.fixture
-def index(client: redis.Redis) -> redis.Redis:
-    """A client of a server with the index i."""
-    client.execute_command("VECTOR.CREATE", "i", "DIM", 3)
-    return client
-
-
 class Asking(threading.Thread):
     """A client that recalls with a lease."""
 

@@ -14,8 +14,8 @@ from pyrope.llm.job import Job
 from pyrope.llm.limits import Reservation
 from pyrope.llm.provider import Prompt, Provider
 from pyrope.llm.statistics import WorkerCounters
-from pyrope.llm.timing import Schedule
 from pyrope.llm.worker_limits import WorkerLimits
+from pyrope.timers import Schedule
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,12 @@
-"""Waiting for a moment, by whatever clock there is."""
+"""Waiting for so long at the most, by whatever clock there is."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Protocol
 
-
-class Timer(Protocol):
-    """A moment that something waits for."""
-
-    def cancel(self) -> None: ...
-
-
-class Schedule(Protocol):
-    """Sets timers: have `callback` called on the loop after `delay_s` seconds."""
-
-    def __call__(self, delay_s: float, callback: Callable[[], object]) -> Timer: ...
-
-
-def on_loop(delay_s: float, callback: Callable[[], object]) -> Timer:
-    """By the running loop's own clock, which is that of `pyrope.clock.SystemClock`."""
-    return asyncio.get_running_loop().call_later(delay_s, callback)
+from pyrope.timers import Schedule
 
 
 @asynccontextmanager

@@ -24,9 +24,10 @@ from pyrope.llm.job import Dropped, Job, JobKind
 from pyrope.llm.provider import Provider
 from pyrope.llm.run import Run
 from pyrope.llm.statistics import WorkerCounters, WorkerState, WorkerStatistics
-from pyrope.llm.timing import Schedule, ended, on_loop
+from pyrope.llm.timing import ended
 from pyrope.llm.worker_limits import WorkerLimits
 from pyrope.log import get_logger
+from pyrope.timers import Schedule, on_loop
 
 _log = get_logger(__name__)
 

@@ -29,7 +29,6 @@ from pyrope.llm.job import Job
 from pyrope.llm.prompts import PROMPT_VERSION, build
 from pyrope.llm.provider import Prompt
 from pyrope.llm.statistics import WorkerState
-from pyrope.llm.timing import Schedule, on_loop
 from pyrope.llm.tokens import ByteCounter, TokenCounter, load_token_counter
 from pyrope.llm.worker import LLMWorker
 from pyrope.llm.worker_limits import WorkerLimits
@@ -52,6 +51,7 @@ from pyrope.service.tenancy import Tenancy
 from pyrope.tenants.cost import Prices
 from pyrope.tenants.period import Period
 from pyrope.tenants.usage import MAX_UNITS, MICRO
+from pyrope.timers import Schedule, on_loop
 
 _log = get_logger(__name__)
 

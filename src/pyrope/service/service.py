@@ -58,7 +58,6 @@ from pyrope.service.remembered.judging import FactsCache
 from pyrope.service.remembered.leases import Holders
 from pyrope.service.remembered.near_index import NearServices
 from pyrope.service.remembered.services import RememberServices
-from pyrope.service.remembered.timers import Schedule, on_loop
 from pyrope.service.restore import Progress, restore_index
 from pyrope.service.spec_record import decode_spec, encode_spec, plain_spec
 from pyrope.service.tenancy import Holdings, Tenancy
@@ -67,6 +66,7 @@ from pyrope.storage.lmdb_store import LmdbStore
 from pyrope.storage.memory_store import MemoryStore
 from pyrope.storage.store import Change, DropIndex, PutIndex, PutMeta, Store
 from pyrope.tenants.limits import Priority, TenantLimits
+from pyrope.timers import Schedule, on_loop
 from pyrope.tracing.tracer import WriteTracer
 from pyrope.types import (
     CachePolicy,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ class NotUnderstoodError(Exception):
         self.code = code
 
 
-class ProviderServer:
+class ProviderServer(ABC):
     """What the stand-ins have in common.
 
     Args:
@@ -164,22 +165,22 @@ class ProviderServer:
         self.tokens_out += tokens + answer.tokens_thought
         return tokens
 
+    @abstractmethod
     def understand(self, request: HttpRequest) -> Asked:
         """Raises NotUnderstoodError."""
-        raise NotImplementedError
 
-    def completion(self, asked: Asked, outcome: Answer | Refused | NoCandidates) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def completion(self, asked: Asked, outcome: Answer | Refused | NoCandidates) -> Json: ...
 
     def chat_reply(self, asked: Asked, completion: Json) -> HttpReply:
         """How a completion is sent."""
         return json_reply(completion)
 
-    def embeddings(self, asked: Asked, rows: list[list[float]], tokens: int | None) -> Json:
-        raise NotImplementedError
+    @abstractmethod
+    def embeddings(self, asked: Asked, rows: list[list[float]], tokens: int | None) -> Json: ...
 
-    def error(self, problem: Problem) -> HttpReply:
-        raise NotImplementedError
+    @abstractmethod
+    def error(self, problem: Problem) -> HttpReply: ...
 
 
 def json_reply(

@@ -25,7 +25,7 @@ class ManualTimer:
 
 
 class ManualTimers:
-    """A `pyrope.llm.timing.Schedule` on a `ManualClock`.
+    """A `pyrope.timers.Schedule` on a `ManualClock`.
 
     Attributes:
         set_total: timers that were ever set: something that spins sets many.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from pyrope.errors import BusyError, CommandError
 from pyrope.service.remembered.rows import Rows
-from pyrope.service.remembered.timers import Schedule, Timer
+from pyrope.timers import Schedule, Timer
 
 _TOKEN_BYTES = 16
 
@@ -161,7 +161,7 @@ class Leases:
     ) -> list[tuple[Lease, float]]:
         """Leases of a scope whose prompts are nearest to a unit vector, with their cosines."""
         rows = self._rows.get(scope)
-        return [] if rows is None else rows.nearest(vector, count)
+        return [] if rows is None else list(zip(*rows.nearest(vector, count), strict=True))
 
     # -- taking and waiting -----------------------------------------------------------------------
 

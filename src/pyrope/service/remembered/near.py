@@ -66,7 +66,7 @@ class NearSearch:
         if there is None:
             return []
         if isinstance(there, Rows):
-            return [Near(*found) for found in there.nearest(query, count)]
+            return list(map(Near, *there.nearest(query, count)))
         return there.search(client, query, count)
 
     def vector(self, entry: Entry) -> NDArray[np.float32] | None:

@@ -83,7 +83,7 @@ class Rows(Generic[T]):
             last.place = place
         entry.place = -1
 
-    def nearest(self, query: NDArray[np.float32], count: int) -> list[tuple[T, float]]:
+    def nearest(self, query: NDArray[np.float32], count: int) -> tuple[list[T], list[float]]:
         """The entries nearest to a unit vector, shape (dim,), and their cosines; nearest first."""
         scores = self.matrix @ query
         if len(scores) > count:
@@ -92,7 +92,5 @@ class Rows(Generic[T]):
         else:
             best = np.argsort(-scores, kind="stable")
         entries = self.entries
-        return [
-            (entries[place], min(score, 1.0))
-            for place, score in zip(best.tolist(), scores[best].tolist(), strict=True)
-        ]
+        cosines = [min(score, 1.0) for score in scores[best].tolist()]
+        return [entries[place] for place in best.tolist()], cosines

@@ -17,8 +17,8 @@ from pyrope.service.remembered.dependencies import Dependencies
 from pyrope.service.remembered.judging import FactsCache, Look
 from pyrope.service.remembered.leases import Holders
 from pyrope.service.remembered.near_index import NearServices
-from pyrope.service.remembered.timers import Schedule
 from pyrope.storage.group_commit import GroupCommitter
+from pyrope.timers import Schedule
 
 
 class Verifier(Protocol):
