@@ -65,7 +65,7 @@ async def remove(index: OpenIndex, ids: list[bytes]) -> None:
 async def test_batches_are_short_while_tenants_search_at_the_same_time(service: Service) -> None:
     # A full scan of so many takes long enough that a batch has room for few of them.
     flood, other = await make(service, "flood", IndexType.FLAT), await make(service, "other")
-    rows = rows_of(60_000)
+    rows = rows_of(200_000)
     await put(flood, [b"%d" % number for number in range(len(rows))], rows)
 
     async def longest_batch() -> int:
